@@ -1,0 +1,89 @@
+#ifndef DIFFUSION_ERROR_HPP
+#define DIFFUSION_ERROR_HPP
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+/// Errors: every one leaves through `fail`. Options are checked when a schedule, grid or plan is
+/// made, shapes when sampling starts; the sampling loop itself never fails.
+namespace diffusion {
+
+/// What `fail` throws. The message names the value, the limit and the way out.
+class Error : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+/// Called with the message before `fail` ends the program, in builds without exceptions.
+using ErrorHandler = void (*)(const char* message);
+
+namespace detail {
+inline std::atomic<ErrorHandler>& error_handler() {
+  static std::atomic<ErrorHandler> handler{nullptr};
+  return handler;
+}
+}  // namespace detail
+
+/// Sets the handler of builds without exceptions and returns the one before. The handler must not
+/// return; where it does, the program is aborted. Thread-safe.
+inline ErrorHandler set_error_handler(ErrorHandler handler) {
+  return detail::error_handler().exchange(handler);
+}
+
+/// The one way out for errors: throws `Error`, or, built without exceptions, calls the handler.
+[[noreturn]] inline void fail(const std::string& message) {
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+  throw Error(message);
+#else
+  if (ErrorHandler handler = detail::error_handler().load()) handler(message.c_str());
+  std::fprintf(stderr, "diffusion: %s\n", message.c_str());
+  std::abort();
+#endif
+}
+
+namespace detail {
+
+/// Streams all arguments into one string, numbers with enough digits to tell them apart.
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream stream;
+  stream.precision(10);
+  (stream << ... << parts);
+  return stream.str();
+}
+
+/// Fails unless low <= value <= high. NaN fails.
+template <class Number>
+void require_range(const char* name, Number value, Number low, Number high) {
+  if (value >= low && value <= high) return;
+  fail(text(name, " is ", value, "; it must lie in [", low, ", ", high, "]"));
+}
+
+/// Fails unless value >= low. NaN fails.
+template <class Number>
+void require_at_least(const char* name, Number value, Number low) {
+  if (value >= low) return;
+  fail(text(name, " is ", value, "; it must be at least ", low));
+}
+
+/// Fails unless low < value < high. NaN fails.
+template <class Number>
+void require_inside(const char* name, Number value, Number low, Number high) {
+  if (value > low && value < high) return;
+  fail(text(name, " is ", value, "; it must lie strictly between ", low, " and ", high));
+}
+
+/// Fails unless an enumerator is one of the first `count`: a cast can make any.
+template <class Enum>
+void require_enumerator(const char* name, Enum value, int count) {
+  require_range(name, static_cast<int>(value), 0, count - 1);
+}
+
+}  // namespace detail
+}  // namespace diffusion
+
+#endif  // DIFFUSION_ERROR_HPP

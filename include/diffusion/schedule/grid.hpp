@@ -1,0 +1,272 @@
+#ifndef DIFFUSION_SCHEDULE_GRID_HPP
+#define DIFFUSION_SCHEDULE_GRID_HPP
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "../error.hpp"
+#include "knot.hpp"
+#include "schedule.hpp"
+#include "timesteps.hpp"
+
+namespace diffusion {
+
+/// One step of a sampler: the noise level that it starts from and the one that it ends at.
+struct GridStep {
+  Knot from, to;
+  friend bool operator==(const GridStep&, const GridStep&) = default;
+};
+
+/// The steps of one run, in order. What samplers make plans from, and what edits act on: cut it to
+/// start in the middle (image to image), reverse it (inversion). Immutable, so threads may share
+/// it; never empty.
+class Grid {
+ public:
+  /// Fails unless there is a step and every knot has a finite t and finite alpha, sigma >= 0 that
+  /// are not both 0. `first_step` >= 0 is the number of steps[0] in the grid that this is part of.
+  explicit Grid(std::vector<GridStep> steps, int first_step = 0)
+      : steps_(std::move(steps)), first_step_(first_step) {
+    if (steps_.empty()) fail("a grid has 0 steps; it must have at least 1");
+    detail::require_at_least("first_step", first_step, 0);
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+      check(steps_[i].from, i, "from");
+      check(steps_[i].to, i, "to");
+    }
+  }
+
+  /// From each knot to the next: n knots, n >= 2, make n - 1 steps.
+  static Grid through(std::span<const Knot> knots) {
+    detail::require_at_least("number of knots", knots.size(), std::size_t{2});
+    std::vector<GridStep> steps;
+    for (std::size_t i = 0; i + 1 < knots.size(); ++i) steps.push_back({knots[i], knots[i + 1]});
+    return Grid(std::move(steps));
+  }
+
+  int size() const { return static_cast<int>(steps_.size()); }
+  /// Step i, 0 <= i < size(), unchecked.
+  const GridStep& operator[](int i) const { return steps_[static_cast<std::size_t>(i)]; }
+  auto begin() const { return steps_.begin(); }
+  auto end() const { return steps_.end(); }
+
+  /// Where the run starts: the level of the state that is given to the first step.
+  const Knot& start() const { return steps_.front().from; }
+  /// Where the run ends.
+  const Knot& finish() const { return steps_.back().to; }
+
+  /// The number of the first step in the grid that this one was cut from; 0 for a whole one.
+  int first_step() const { return first_step_; }
+
+  /// Whether each step starts from the level at which the one before ended.
+  bool contiguous(double tolerance = 1e-12) const {
+    for (int i = 0; i + 1 < size(); ++i)
+      if (!same_level((*this)[i].to, (*this)[i + 1].from, tolerance)) return false;
+    return true;
+  }
+
+  /// Steps begin, ..., size() - 1.
+  Grid cut(int begin) const { return cut(begin, size()); }
+
+  /// Steps begin, ..., end - 1; 0 <= begin < end <= size(). They keep their numbers: the result's
+  /// first_step() is begin steps later.
+  Grid cut(int begin, int end) const {
+    detail::require_range("begin of the cut", begin, 0, size() - 1);
+    detail::require_range("end of the cut", end, begin + 1, size());
+    return Grid({steps_.begin() + begin, steps_.begin() + end}, first_step_ + begin);
+  }
+
+  /// The same steps backwards: the last one first, each from its `to` to its `from`, knots
+  /// unchanged. Numbered anew from 0.
+  Grid reversed() const {
+    std::vector<GridStep> steps;
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+      steps.push_back({step->to, step->from});
+    return Grid(std::move(steps));
+  }
+
+  friend bool operator==(const Grid&, const Grid&) = default;
+
+ private:
+  static void check(const Knot& knot, std::size_t step, const char* end) {
+    const auto require = [&](bool good, const char* part, double value, const char* limit) {
+      if (!good)
+        fail(detail::text(part, " of ", end, " in grid step ", step, " is ", value, "; it must be ",
+                          limit));
+    };
+    const auto finite = [](double value) { return value - value == 0; };
+    require(finite(knot.t), "t", knot.t, "finite");
+    require(finite(knot.alpha) && knot.alpha >= 0, "alpha", knot.alpha, "finite and at least 0");
+    require(finite(knot.sigma) && knot.sigma >= 0, "sigma", knot.sigma, "finite and at least 0");
+    require(knot.alpha > 0 || knot.sigma > 0, "sigma", knot.sigma, "above 0 where alpha is 0");
+  }
+
+  std::vector<GridStep> steps_;
+  int first_step_;
+};
+
+/// Where a step of a discrete schedule ends.
+enum class PreviousTimestep {
+  from_list,  ///< at the next timestep of the list: right for every spacing
+  /// At t - N / n, rounded down, whatever the list says, as the reference's DDIM and PNDM do. The
+  /// same for leading spacing, and for trailing where n divides N; else the grid is not contiguous.
+  stride
+};
+
+/// How `make_grid` picks the steps. At most one of `timesteps` and `pairs` may be given; the
+/// spacing and the number of steps are then not used.
+struct GridOptions {
+  TimestepSpacing spacing = TimestepSpacing::leading;
+  int steps_offset = 0;          ///< added to leading and quadratic timesteps, 0 to N - 1
+  bool set_alpha_to_one = true;  ///< end at clean data (1, 0); else at the schedule's first level
+  PreviousTimestep previous = PreviousTimestep::from_list;
+  /// Own times, strictly falling, each in [first_time, last_time]; whole or not.
+  std::vector<double> timesteps = {};
+  /// Own steps (from, to): from in [first_time, last_time], to at most last_time and not equal to
+  /// from; a `to` below first_time (a negative timestep) means past the end.
+  std::vector<std::pair<double, double>> pairs = {};
+};
+
+namespace detail {
+
+/// What `make_grid` has to know of a schedule to pick times.
+struct TimeRange {
+  double first, last;
+  bool starts_clean;    ///< sigma(first) = 0
+  int train_timesteps;  ///< 0: continuous
+};
+
+/// Times of n steps on a continuous schedule, see `make_grid`.
+inline std::vector<double> spaced_times(const TimeRange& range, int steps,
+                                        TimestepSpacing spacing) {
+  require_range("steps", steps, 1, 1'000'000);
+  const int even = spacing == TimestepSpacing::linspace && !range.starts_clean && steps > 1
+                       ? steps - 1
+                       : steps;
+  std::vector<double> times;
+  for (int i = 0; i < steps; ++i) {
+    const double gone = static_cast<double>(i) / even;
+    const double share = spacing == TimestepSpacing::quadratic ? gone * (2 - gone) : gone;
+    times.push_back(std::max(range.last - (range.last - range.first) * share, range.first));
+  }
+  return times;
+}
+
+/// Fails unless `value`, entry i of the list `name`, lies in [low, high].
+inline void require_entry(const char* name, std::size_t i, double value, double low, double high) {
+  if (!(value >= low && value <= high))
+    require_range(text(name, "[", i, "]").c_str(), value, low, high);
+}
+
+inline void check_times(const std::vector<double>& times, const TimeRange& range) {
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    require_entry("timesteps", i, times[i], range.first, range.last);
+    if (i > 0 && !(times[i] < times[i - 1]))
+      fail(text("timesteps[", i, "] is ", times[i], "; it must be less than timesteps[", i - 1,
+                "] = ", times[i - 1]));
+    if (range.starts_clean && times[i] == range.first)
+      fail(text("timesteps[", i, "] is ", times[i],
+                ", where there is no noise to remove; it must be above ", range.first,
+                " (the end of the last step is added)"));
+  }
+}
+
+inline void check_pairs(const std::vector<std::pair<double, double>>& pairs,
+                        const TimeRange& range) {
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const auto& [from, to] = pairs[i];
+    require_entry("from of pairs", i, from, range.first, range.last);
+    if (!(to <= range.last))
+      fail(text("to of pairs[", i, "] is ", to, "; it must be at most ", range.last));
+    if (from == to)
+      fail(text("to of pairs[", i, "] is ", to, "; it must differ from `from`, which is the same"));
+  }
+}
+
+/// The (from, to) times of every step; a `to` below range.first is past the end.
+inline std::vector<std::pair<double, double>> step_times(const TimeRange& range, int steps,
+                                                         const GridOptions& options) {
+  const int n = range.train_timesteps;
+  require_range("spacing", static_cast<int>(options.spacing), 0, 3);
+  require_range("previous timestep", static_cast<int>(options.previous), 0, 1);
+  require_range(n == 0 ? "steps_offset of a continuous schedule" : "steps_offset",
+                options.steps_offset, 0, std::max(n - 1, 0));
+  if (n == 0 && options.previous == PreviousTimestep::stride)
+    fail("previous timestep is stride; a continuous schedule has none, it must be from_list");
+  if (!options.pairs.empty()) {
+    if (!options.timesteps.empty())
+      fail(text("timesteps has ", options.timesteps.size(), " entries beside ",
+                options.pairs.size(), " pairs; one of the two must be empty"));
+    check_pairs(options.pairs, range);
+    return options.pairs;
+  }
+  std::vector<double> times = options.timesteps;
+  if (!times.empty())
+    check_times(times, range);
+  else if (n == 0)
+    times = spaced_times(range, steps, options.spacing);
+  else
+    times = spaced_timesteps(n, steps, options.spacing, options.steps_offset);
+
+  if (options.previous == PreviousTimestep::stride)
+    require_range("number of timesteps with stride", times.size(), std::size_t{1},
+                  static_cast<std::size_t>(n));
+  const double past_the_end = range.first - 1;
+  const int stride = n / static_cast<int>(times.size());
+  std::vector<std::pair<double, double>> pairs;
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    const double next = i + 1 < times.size() ? times[i + 1] : past_the_end;
+    pairs.emplace_back(times[i],
+                       options.previous == PreviousTimestep::stride ? times[i] - stride : next);
+  }
+  return pairs;
+}
+
+/// The knot where sampling ends: clean data, or the level of least noise that was trained.
+template <class S>
+Knot end_knot(const S& schedule, bool set_alpha_to_one) {
+  Knot end = knot_at(schedule, schedule.first_time());
+  if (!set_alpha_to_one || end.sigma == 0) return end;
+  return {DiscreteSchedule<S> ? -1 : end.t, 1, 0};
+}
+
+template <class S>
+Grid grid_on(const S& schedule, int steps, const GridOptions& options) {
+  TimeRange range{schedule.first_time(), schedule.last_time(), false, 0};
+  require_at_least("last_time of the schedule", range.last, range.first);
+  range.starts_clean = knot_at(schedule, range.first).sigma == 0;
+  if constexpr (DiscreteSchedule<S>) range.train_timesteps = schedule.train_timesteps();
+  const Knot end = end_knot(schedule, options.set_alpha_to_one);
+  std::vector<GridStep> grid;
+  for (const auto& [from, to] : step_times(range, steps, options))
+    grid.push_back({knot_at(schedule, from), to < range.first ? end : knot_at(schedule, to)});
+  return Grid(std::move(grid));
+}
+
+}  // namespace detail
+
+/// The grid of `steps` steps on any schedule.
+///
+/// Discrete schedules: the timesteps of the spacing (`spaced_timesteps`), each step ending at the
+/// next; the last ends past the list, at (t = -1, alpha = 1, sigma = 0), or at the knot of
+/// timestep 0 without `set_alpha_to_one`.
+///
+/// Continuous schedules have no N, so a spacing only says how the n times lie in
+/// [first_time, last_time]. The first is always last_time. leading and trailing: evenly, each 1/n
+/// of the range, ending at first_time. linspace: the same where first_time is free of noise; else
+/// (variance exploding) first_time is itself the last of the n. quadratic: the distances to
+/// first_time are the squares of even ones. The last step ends at first_time's knot, or, where
+/// that has noise and with `set_alpha_to_one`, at (1, 0), told the same time.
+///
+/// Fails where an option or the number of steps is out of range, before anything is sampled.
+template <class S>
+Grid make_grid(const S& schedule, int steps, const GridOptions& options = {}) {
+  detail::require_schedule<S>();
+  if constexpr (Schedule<S>) return detail::grid_on(schedule, steps, options);
+}
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SCHEDULE_GRID_HPP

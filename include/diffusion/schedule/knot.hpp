@@ -1,0 +1,34 @@
+#ifndef DIFFUSION_SCHEDULE_KNOT_HPP
+#define DIFFUSION_SCHEDULE_KNOT_HPP
+
+#include <cmath>
+#include <limits>
+
+namespace diffusion {
+
+/// A noise level x = alpha x0 + sigma eps, and the time that the network is told there.
+/// Only (alpha, sigma) is the level; t is what the network was trained to read, in its own units
+/// (training timesteps, [0, 1], a sigma ...), and no weight is computed from it.
+struct Knot {
+  double t = 0;      ///< what the network is told
+  double alpha = 1;  ///< weight of the clean data, >= 0
+  double sigma = 0;  ///< standard deviation of the noise, >= 0
+
+  /// log(alpha^2 / sigma^2), from -inf (alpha = 0) to +inf (sigma = 0).
+  double log_snr() const {
+    const double infinity = std::numeric_limits<double>::infinity();
+    if (sigma == 0) return infinity;
+    return alpha == 0 ? -infinity : 2 * (std::log(alpha) - std::log(sigma));
+  }
+
+  friend bool operator==(const Knot&, const Knot&) = default;
+};
+
+/// Whether two knots are the same noise level, whatever the network is told there.
+inline bool same_level(const Knot& a, const Knot& b, double tolerance = 0) {
+  return std::abs(a.alpha - b.alpha) <= tolerance && std::abs(a.sigma - b.sigma) <= tolerance;
+}
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SCHEDULE_KNOT_HPP
