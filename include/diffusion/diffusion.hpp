@@ -1,0 +1,26 @@
+#ifndef DIFFUSION_DIFFUSION_HPP
+#define DIFFUSION_DIFFUSION_HPP
+
+/// Everything that needs Eigen alone. A convenience: each header below stands by itself.
+#include <diffusion/denoiser/denoiser.hpp>
+#include <diffusion/denoiser/prediction_type.hpp>
+#include <diffusion/denoiser/thresholding.hpp>
+#include <diffusion/error.hpp>
+#include <diffusion/forward/forward_diffusion.hpp>
+#include <diffusion/guidance/classifier_free.hpp>
+#include <diffusion/noise/philox.hpp>
+#include <diffusion/noise/recorded.hpp>
+#include <diffusion/noise/torch_cpu_noise.hpp>
+#include <diffusion/plan/laws.hpp>
+#include <diffusion/plan/plan.hpp>
+#include <diffusion/plan/print.hpp>
+#include <diffusion/samplers/ddim.hpp>
+#include <diffusion/samplers/ddpm.hpp>
+#include <diffusion/sampling/sample.hpp>
+#include <diffusion/schedule/continuous.hpp>
+#include <diffusion/schedule/grid.hpp>
+#include <diffusion/schedule/noise_schedule.hpp>
+#include <diffusion/tensor/state.hpp>
+#include <diffusion/version.hpp>
+
+#endif  // DIFFUSION_DIFFUSION_HPP

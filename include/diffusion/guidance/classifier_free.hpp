@@ -1,0 +1,206 @@
+#ifndef DIFFUSION_GUIDANCE_CLASSIFIER_FREE_HPP
+#define DIFFUSION_GUIDANCE_CLASSIFIER_FREE_HPP
+
+#include <diffusion/denoiser/denoiser.hpp>
+#include <diffusion/tensor/lane.hpp>
+
+#include <algorithm>
+#include <any>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+namespace diffusion {
+
+/// The conditions of one network call, one per sample of its batch. A view: nothing is copied, so
+/// a condition may be of any type, also one that can only be moved.
+template <class Condition>
+class Conditions {
+ public:
+  /// The first `nulls` samples have the null condition, the others those of the list in order.
+  Conditions(const std::vector<Condition>& list, const Condition& null, std::size_t nulls,
+             std::size_t size)
+      : list_(&list), null_(&null), nulls_(nulls), size_(size) {}
+
+  std::size_t size() const { return size_; }
+  const Condition& operator[](std::size_t sample) const {
+    return sample < nulls_ ? *null_ : (*list_)[sample - nulls_];
+  }
+
+ private:
+  const std::vector<Condition>* list_;
+  const Condition* null_;
+  std::size_t nulls_;
+  std::size_t size_;
+};
+
+namespace detail {
+
+/// A tensor of whatever type is asked for, made at the first use and kept while the shape stays.
+class KeptTensor {
+ public:
+  template <State Tensor>
+  Tensor& get(const ShapeOf<Tensor>& shape) {
+    Tensor* tensor = std::any_cast<Tensor>(&kept_);
+    if (!tensor || StateTraits<Tensor>::shape(*tensor) != shape)
+      tensor = &kept_.emplace<Tensor>(StateTraits<Tensor>::make(shape));
+    return *tensor;
+  }
+
+ private:
+  std::any kept_;
+};
+
+}  // namespace detail
+
+/// How guidance asks its network for the two predictions.
+enum class GuidanceCalls {
+  joined,    ///< once, on a batch of twice the size: the unconditional half first
+  separate,  ///< twice, on the batch itself; Query::branch is 0 without and 1 with condition
+};
+
+/// Options of ClassifierFreeGuidance.
+struct GuidanceOptions {
+  double scale = 1;  ///< g of u + g (c - u): 1 is no guidance, 0 no condition; any finite number
+  GuidanceCalls calls = GuidanceCalls::joined;
+  /// 0 to 1: how far each sample's result is brought back to the standard deviation of c, against
+  /// pictures that guidance makes too contrasty (Lin et al. 2023, arXiv 2305.08891, eq. 15, 16).
+  double rescale = 0;
+};
+
+namespace detail {
+
+/// The standard deviation of n numbers.
+template <class S>
+double standard_deviation(const S* x, std::size_t n) {
+  double mean = 0;
+  for (std::size_t i = 0; i < n; ++i) mean += static_cast<double>(x[i]);
+  mean /= static_cast<double>(n);
+  double squares = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double d = static_cast<double>(x[i]) - mean;
+    squares += d * d;
+  }
+  return std::sqrt(squares / static_cast<double>(n));
+}
+
+}  // namespace detail
+
+/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): a denoiser made of a
+/// conditional network,
+///
+///     void network(const Tensor& x, double t, const Conditions<Condition>& conditions, Tensor& out)
+///
+/// (or with `const Query&` in place of t), which answers u + g (c - u) for its predictions u
+/// without and c with the condition. The paper's w is g - 1. Where the network learns a variance,
+/// its half of the channels comes from the conditional prediction. One condition per sample; the
+/// null condition stands for none. At g = 1 only the conditional network is asked.
+///
+/// Not thread-safe: it holds buffers, made at the first call and kept; one object per run at a time.
+template <class Network, class Condition>
+class ClassifierFreeGuidance {
+ public:
+  /// Fails for a scale that is not finite and a rescale outside [0, 1]. The number of conditions is checked when sampling.
+  ClassifierFreeGuidance(Network network, std::vector<Condition> conditions, Condition null,
+                         GuidanceOptions options = {})
+      : network_(std::move(network)),
+        conditions_(std::move(conditions)),
+        null_(std::move(null)),
+        options_(options) {
+    detail::require_enumerator("GuidanceOptions::calls", options.calls, 2);
+    if (!(options.scale - options.scale == 0))
+      fail(detail::text("GuidanceOptions::scale is ", options.scale, "; it must be finite"));
+    detail::require_range("GuidanceOptions::rescale", options.rescale, 0.0, 1.0);
+  }
+
+  template <State Tensor>
+  void operator()(const Tensor& x, const Query& query, TensorOf<Tensor>& out) {
+    const auto shape = StateTraits<Tensor>::shape(x);
+    const std::size_t batch = blocks_of<Tensor>(shape, true).batch;
+    if (conditions_.size() != batch)
+      fail(detail::text("guidance has ", conditions_.size(), " conditions for a batch of ", batch,
+                        "; it needs one per sample"));
+    Query asked = query;
+    asked.branch = 1;
+    if (options_.scale == 1) return call(x, asked, {conditions_, null_, 0, batch}, out);
+
+    using Owner = TensorOf<Tensor>;
+    const auto out_shape = StateTraits<Owner>::shape(out);
+    const auto n = static_cast<std::size_t>(x.size());
+    if (options_.calls == GuidanceCalls::separate) {
+      Owner& without = second_.template get<Owner>(out_shape);
+      call(x, asked, {conditions_, null_, 0, batch}, out);
+      asked.branch = 0;
+      call(x, asked, {conditions_, null_, batch, batch}, without);
+      guide(without.data(), out.data(), out, batch, n / batch);
+    } else {
+      Owner& twice = first_.template get<Owner>(doubled<Owner>(shape));
+      Owner& both = second_.template get<Owner>(doubled<Owner>(out_shape));
+      std::copy_n(x.data(), n, twice.data());
+      std::copy_n(x.data(), n, twice.data() + n);
+      asked.branch = 0;
+      call(twice, asked, {conditions_, null_, batch, 2 * batch}, both);
+      guide(both.data(), both.data() + out.size(), out, batch, n / batch);
+    }
+  }
+
+ private:
+  template <class Tensor, class Out>
+  void call(const Tensor& x, const Query& query, const Conditions<Condition>& conditions,
+            Out& out) {
+    if constexpr (std::invocable<Network&, const Tensor&, double, const Conditions<Condition>&,
+                                 Out&>) {
+      network_(x, query.t, conditions, out);
+    } else {
+      static_assert(std::invocable<Network&, const Tensor&, const Query&,
+                                   const Conditions<Condition>&, Out&>,
+                    "a conditional network must be callable as (const Tensor& x, double t, const "
+                    "Conditions<Condition>& conditions, Tensor& out), or with const Query& for t");
+      network_(x, query, conditions, out);
+    }
+  }
+
+  template <class Tensor>
+  static ShapeOf<Tensor> doubled(ShapeOf<Tensor> shape) {
+    shape[StateTraits<Tensor>::row_major ? 0 : shape.size() - 1] *= 2;
+    return shape;
+  }
+
+  /// out = u + g (c - u), rescaled, on the first `size` elements of each sample, c on those that
+  /// follow. `to` may be where c stands.
+  template <class S, class Tensor>
+  void guide(const S* u, const S* c, Tensor& out, std::size_t batch, std::size_t size) const {
+    const std::size_t stride = static_cast<std::size_t>(out.size()) / batch;
+    const auto g = static_cast<detail::Compute<S>>(options_.scale);
+    S* to = out.data();
+    for (std::size_t sample = 0; sample < batch; ++sample, u += stride, c += stride, to += stride) {
+      const double wanted = options_.rescale > 0 ? detail::standard_deviation(c, size) : 0;
+      detail::transform_lanes(u, c, to, size, [g](const auto& without, const auto& with) {
+        return without + g * (with - without);
+      });
+      if (options_.rescale > 0) rescale(to, size, wanted);
+      if (c != to) std::copy(c + size, c + stride, to + size);
+    }
+  }
+
+  /// Brings n numbers towards the standard deviation `wanted`; numbers that are all equal stay.
+  template <class S>
+  void rescale(S* x, std::size_t n, double wanted) const {
+    const double found = detail::standard_deviation(x, n);
+    if (found == 0) return;
+    const double factor = 1 + options_.rescale * (wanted / found - 1);
+    for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<S>(factor * static_cast<double>(x[i]));
+  }
+
+  Network network_;
+  std::vector<Condition> conditions_;
+  Condition null_;
+  GuidanceOptions options_;
+  detail::KeptTensor first_, second_;
+};
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_GUIDANCE_CLASSIFIER_FREE_HPP

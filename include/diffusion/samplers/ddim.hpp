@@ -1,0 +1,106 @@
+#ifndef DIFFUSION_SAMPLERS_DDIM_HPP
+#define DIFFUSION_SAMPLERS_DDIM_HPP
+
+#include <diffusion/samplers/sampler.hpp>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace diffusion {
+
+/// Options of DdimSampler.
+struct DdimOptions {
+  int steps = 50;                  ///< steps of the grid, >= 1, at most the training timesteps
+  double eta = 0;                  ///< noise per step, in [0, 1]: 0 deterministic, 1 as much as DDPM
+  GridOptions grid{};              ///< which timesteps
+  Clipping clipping{};             ///< what is done to the estimate of x0
+  EpsilonRule epsilon = EpsilonRule::rederived;  ///< eps beside a clipped x0
+};
+
+/// The rows of DDIM: x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s n, with
+/// s = eta sigma' sqrt(1 - SNR / SNR').
+inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
+  detail::require_range("DdimOptions::eta", options.eta, 0.0, 1.0);
+  std::vector<Stage> rows;
+  int drawn = 0;
+  for (int i = 0; i < grid.size(); ++i) {
+    Stage row = detail::stage_of(grid, i);
+    const double sigma = row.to.sigma;
+    const double s =
+        options.eta > 0 ? options.eta * sigma * std::sqrt(detail::noise_share(row, i)) : 0;
+    row.x0 = row.to.alpha;
+    row.eps = std::sqrt((sigma - s) * (sigma + s));
+    if (options.eta > 0) detail::add_noise_term(row, s, drawn);
+    rows.push_back(row);
+  }
+  return SamplingPlan(std::move(rows),
+                      {.basis = Basis::eps,
+                       .epsilon_rule = options.epsilon,
+                       .clipping = options.clipping,
+                       .initial_scale = detail::initial_scale(grid.start())});
+}
+
+/// Denoising diffusion implicit models (Song, Meng and Ermon 2020, arXiv 2010.02502, eq. 12, 16).
+/// First order, one network call a step, no history; stochastic where eta > 0. Works on any
+/// schedule: on alpha = 1 it is Euler (ancestral), on rectified flow the flow's Euler method.
+///
+/// diffusers' DDIMScheduler steps to t - T / n (PreviousTimestep::stride) instead of its list's
+/// next entry, and weighs a clipped x0 beside the raw epsilon (EpsilonRule::raw).
+template <Schedule S>
+class DdimSampler : public GridSampler<S, DdimOptions> {
+ public:
+  explicit DdimSampler(S schedule, DdimOptions options = {})
+      : GridSampler<S, DdimOptions>(std::move(schedule), std::move(options)) {}
+  SamplingPlan plan() const { return plan(this->grid()); }
+  SamplingPlan plan(const Grid& grid) const { return ddim_plan(grid, this->options()); }
+};
+
+/// Which time the network is told in a step of an inversion.
+enum class InversionTime {
+  target,  ///< that of the noisier level where the step ends (the reference's choice)
+  source,  ///< that of the level where the state stands
+};
+
+/// Options of DdimInverseSampler.
+struct DdimInverseOptions {
+  int steps = 50;      ///< as in DdimOptions
+  GridOptions grid{};  ///< the grid of the sampling that is inverted, from noise to data
+  Clipping clipping{};
+  EpsilonRule epsilon = EpsilonRule::rederived;
+  InversionTime time = InversionTime::target;
+};
+
+/// The rows of DDIM run from data to noise over a grid that leads from noise to data.
+inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions& options) {
+  detail::require_enumerator("DdimInverseOptions::time", options.time, 2);
+  const Grid reversed = grid.reversed();
+  std::vector<Stage> rows;
+  for (int i = 0; i < reversed.size(); ++i) {
+    Stage row = detail::stage_of(reversed, i);
+    row.x0 = row.to.alpha;
+    row.eps = row.to.sigma;
+    if (options.time == InversionTime::target) row.at.t = row.to.t;
+    rows.push_back(row);
+  }
+  return SamplingPlan(std::move(rows), {.basis = Basis::eps,
+                                        .epsilon_rule = options.epsilon,
+                                        .clipping = options.clipping});
+}
+
+/// DDIM inversion: carries data to the noise from which DDIM makes it again, by the same ODE
+/// walked backwards (Song, Meng and Ermon 2020, section 4.3; Mokady et al. 2022, arXiv 2211.09794).
+/// First order, one network call a step. At the clean end sigma is 0, where a network that
+/// predicts x0 says nothing of the noise: that combination is refused.
+template <Schedule S>
+class DdimInverseSampler : public GridSampler<S, DdimInverseOptions> {
+ public:
+  explicit DdimInverseSampler(S schedule, DdimInverseOptions options = {})
+      : GridSampler<S, DdimInverseOptions>(std::move(schedule), std::move(options)) {}
+  SamplingPlan plan() const { return plan(this->grid()); }
+  SamplingPlan plan(const Grid& grid) const { return ddim_inverse_plan(grid, this->options()); }
+};
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SAMPLERS_DDIM_HPP

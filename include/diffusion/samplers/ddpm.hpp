@@ -1,0 +1,97 @@
+#ifndef DIFFUSION_SAMPLERS_DDPM_HPP
+#define DIFFUSION_SAMPLERS_DDPM_HPP
+
+#include <diffusion/samplers/sampler.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace diffusion {
+
+/// The variance of the noise that a DDPM step adds.
+enum class VarianceType {
+  fixed_small,      ///< that of q(x_s | x_t, x_0): right for data that is one point
+  fixed_small_log,  ///< the same
+  fixed_large,      ///< that of q(x_t | x_s): right for standard normal data
+  fixed_large_log,  ///< the same (NaN in the reference, which takes the root of a logarithm)
+  learned,          ///< the second half of the network's channels
+  learned_range,    ///< between the two fixed ones in logarithm, by that half as -1 .. 1
+};
+
+/// Options of DdpmSampler.
+struct DdpmOptions {
+  int steps = 1000;     ///< steps of the grid, >= 1, at most the training timesteps
+  GridOptions grid{};   ///< which timesteps
+  Clipping clipping{};  ///< what is done to the estimate of x0
+  VarianceType variance = VarianceType::fixed_small;
+  /// The last step ends at clean data and adds no noise. The reference adds noise there too where
+  /// its timestep is not 0, with the variance held above 1e-20; true: as it does.
+  bool noise_at_end = false;
+};
+
+/// The rows of DDPM, x' = (alpha/alpha') (sigma'^2/sigma^2) x + alpha' k x0 + s n with
+/// k = 1 - SNR / SNR': mean and variance of the posterior q(x' | x, x0).
+inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
+  detail::require_enumerator("DdpmOptions::variance", options.variance, 6);
+  std::vector<Stage> rows;
+  int drawn = 0;
+  for (int i = 0; i < grid.size(); ++i) {
+    Stage row = detail::stage_of(grid, i);
+    const Knot& to = row.to;
+    if (to.alpha == 0 || row.at.sigma == 0)
+      fail(detail::text("step ", i, " of the grid goes from sigma = ", row.at.sigma,
+                        " to alpha = ", to.alpha, "; DDPM needs sigma > 0 and alpha > 0 there"));
+    const double k = detail::noise_share(row, i);
+    const double ratio = to.sigma / row.at.sigma;
+    row.x = row.at.alpha / to.alpha * ratio * ratio;
+    row.x0 = to.alpha * k;
+
+    const bool ends = to.sigma == 0;
+    const bool noisy = options.noise_at_end ? row.at.t > 0 : !ends;
+    if (noisy) {
+      const double small = std::max(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
+      const double large = row.at.sigma * row.at.sigma * k;
+      double weight = 1;
+      switch (options.variance) {
+        case VarianceType::fixed_small:
+        case VarianceType::fixed_small_log:
+          weight = std::sqrt(small);
+          break;
+        case VarianceType::fixed_large:
+        case VarianceType::fixed_large_log:
+          weight = std::sqrt(large);
+          break;
+        case VarianceType::learned:
+          row.noise_scale = {NoiseScale::Kind::root, 0, 0};
+          break;
+        case VarianceType::learned_range:  // log s = (log small + (v + 1) / 2 log(large/small)) / 2
+          row.noise_scale = {NoiseScale::Kind::exponential, std::log(small * large) / 4,
+                             std::log(large / small) / 4};
+          break;
+      }
+      detail::add_noise_term(row, weight, drawn);
+    }
+    rows.push_back(row);
+  }
+  return SamplingPlan(std::move(rows), {.clipping = options.clipping,
+                                        .initial_scale = detail::initial_scale(grid.start())});
+}
+
+/// Ancestral sampling of denoising diffusion probabilistic models (Ho, Jain and Abbeel 2020, arXiv
+/// 2006.11239, eq. 6, 7, algorithm 2; learned variances: Nichol and Dhariwal 2021, arXiv
+/// 2102.09672, eq. 15). First order, one network call a step, no history, stochastic; any number
+/// of steps. With fixed_small and no clipping it equals DDIM with eta = 1.
+template <Schedule S>
+class DdpmSampler : public GridSampler<S, DdpmOptions> {
+ public:
+  explicit DdpmSampler(S schedule, DdpmOptions options = {})
+      : GridSampler<S, DdpmOptions>(std::move(schedule), std::move(options)) {}
+  SamplingPlan plan() const { return plan(this->grid()); }
+  SamplingPlan plan(const Grid& grid) const { return ddpm_plan(grid, this->options()); }
+};
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SAMPLERS_DDPM_HPP

@@ -1,0 +1,116 @@
+#ifndef DIFFUSION_SAMPLING_SAMPLE_HPP
+#define DIFFUSION_SAMPLING_SAMPLE_HPP
+
+#include <diffusion/sampling/stepper.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <type_traits>
+#include <utility>
+
+namespace diffusion {
+
+namespace detail {
+
+/// Calls one callback; it sees the run and may answer Verdict::cancel.
+template <class Callback, class Run>
+bool proceeds(Callback& callback, const Run& run) {
+  using Answer = std::invoke_result_t<Callback&, const Run&>;
+  static_assert(std::is_void_v<Answer> || std::is_same_v<Answer, Verdict>,
+                "a callback must return nothing or a diffusion::Verdict");
+  if constexpr (std::is_void_v<Answer>) {
+    callback(run);
+    return true;
+  } else {
+    return callback(run) == Verdict::proceed;
+  }
+}
+
+/// Gives a state that was moved into a run back to its owner, however the run is left.
+template <class T, class Run>
+struct GiveBack {
+  T& owner;
+  Run& run;
+  ~GiveBack() {
+    if constexpr (std::is_same_v<T, TensorOf<T>>) owner = std::move(run).state();
+  }
+};
+
+inline const SamplingPlan& plan_of(const SamplingPlan& plan) { return plan; }
+inline PlanView plan_of(const PlanView& plan) { return plan; }
+template <class Sampler>
+  requires requires(const Sampler& sampler) {
+    { sampler.plan() } -> std::same_as<SamplingPlan>;
+  }
+SamplingPlan plan_of(const Sampler& sampler) {
+  return sampler.plan();
+}
+
+}  // namespace detail
+
+/// The loop: runs a plan from the state x, in place. `plan` is a SamplingPlan, a PlanView, or a
+/// sampler, which is asked for its plan. Callbacks are called at every stage after the network has
+/// answered and before the state is updated, as callback(const Stepper&): `run.step()`,
+/// `run.state()`, `run.preview()` and so on are at hand; one that returns Verdict::cancel ends the
+/// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
+/// run itself ended is in the result, and x holds the state that was reached.
+template <class Plan, class D, State T, class N, class... Callbacks>
+  requires(std::invocable<Callbacks&, const Stepper<T, detail::HeldNoise<N&&>>&> && ...)
+SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
+                             SampleOptions options = {}, Callbacks&&... callbacks) {
+  static_assert(NoiseSource<std::remove_cvref_t<N>>,
+                "a noise source needs fill(sample, draw, element, span<float>) const, or "
+                "fill(span<float>) and fill(span<double>)");
+  decltype(auto) table = detail::plan_of(plan);
+  options.prediction_type = prediction_type_of(denoiser, options.prediction_type);
+  if constexpr (requires { denoiser.begin_run(); }) denoiser.begin_run();
+
+  using Run = Stepper<T, detail::HeldNoise<N&&>>;
+  const auto declared = declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
+  const Blocks blocks = Run::check(table, StateTraits<T>::shape(x), options, declared);
+  detail::RunNoise<ScalarOf<T>, detail::HeldNoise<N&&>>::require(noise, PlanView(table).draws(),
+                                                                 blocks);
+  Run run(table, std::move(x), noise, options, declared);
+  const detail::GiveBack<T, Run> give_back{x, run};
+  while (!run.done()) {
+    if (std::chrono::steady_clock::now() >= options.deadline)
+      return {Status::deadline, run.stage_number(), run.network_calls()};
+    if (run.asks()) ask(denoiser, run.input(), run.query(), run.output());
+    if (!(detail::proceeds(callbacks, run) && ...))
+      return {Status::cancelled, run.stage_number(), run.network_calls()};
+    run.advance();
+    if (!run.finite()) return {Status::not_finite, run.stage_number(), run.network_calls()};
+  }
+  return {Status::done, run.stage_number(), run.network_calls()};
+}
+
+/// Samples: draws the initial state, runs the plan, and returns the state at its end. Fails when
+/// the state is not finite; a run that a callback or the deadline ended returns what it had.
+///
+///     Image pictures = sample<Image>(sampler, network, {16, 3, 32, 32}, PhiloxNoise{42});
+template <State T, class Plan, class D, class N, class... Callbacks>
+TensorOf<T> sample(const Plan& plan, D&& denoiser, const ShapeOf<T>& shape, N&& noise,
+                   const SampleOptions& options = {}, Callbacks&&... callbacks) {
+  using Tensor = TensorOf<T>;
+  using Noise = detail::RunNoise<ScalarOf<Tensor>, detail::HeldNoise<N&&>>;
+  decltype(auto) table = detail::plan_of(plan);
+  for (const auto extent : shape)
+    if (extent < 1)
+      fail(detail::text("the state has the shape ", shape_text(shape),
+                        "; every dimension must be at least 1"));
+  Tensor x = StateTraits<Tensor>::make(shape);
+  Noise::initial(noise, blocks_of<Tensor>(shape, options.batch), StateTraits<Tensor>::data(x),
+                 PlanView(table).traits.initial_scale);
+  const SampleResult result =
+      sample_in_place(table, denoiser, x, noise, options, std::forward<Callbacks>(callbacks)...);
+  if (result.status == Status::not_finite)
+    fail(detail::text("the state is not finite after stage ", result.stage, " of ",
+                      PlanView(table).size(), " (", result.network_calls,
+                      " network calls); look at the network's output, the prediction type and the "
+                      "range of the data"));
+  return x;
+}
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SAMPLING_SAMPLE_HPP
