@@ -1,0 +1,310 @@
+// sample-images: pictures from a trained network in a folder as diffusers saves them.
+#include <diffusion/diffusion.hpp>
+#include <support/gif.hpp>
+#include <support/image.hpp>
+#include <support/model_folder.hpp>
+#include <support/names.hpp>
+#include <support/npy.hpp>
+#include <support/progress.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using Pictures = nn::Unet2d<float>::Batch;
+using diffusion::DiffusersConfig;
+
+enum class Noise { philox, torch_cpu };
+
+struct Arguments {
+  std::string folder;
+  std::optional<std::string> sampler;
+  std::optional<int> steps;
+  std::optional<diffusion::TimestepSpacing> spacing;
+  std::optional<double> eta;
+  std::string clip = "config";
+  double guidance = 1;
+  std::vector<std::string> classes;
+  int count = 1;
+  std::uint64_t seed = 0;
+  Noise noise = Noise::philox;
+  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  std::string output = "samples.png";
+};
+
+void declare(CLI::App& app, Arguments& arguments) {
+  app.add_option("MODEL_FOLDER", arguments.folder,
+                 "folder with unet/ and scheduler/, as diffusers saves it")
+      ->required();
+  app.add_option("--sampler", arguments.sampler, "ddim or ddpm; default: the folder's scheduler")
+      ->check(CLI::IsMember({"ddim", "ddpm"}));
+  app.add_option("--steps", arguments.steps,
+                 "steps, 1 to the training timesteps; default: 50 for ddim, all for ddpm");
+  app.add_option("--spacing", arguments.spacing,
+                 "leading, trailing, linspace or quadratic; default: the folder's")
+      ->transform(CLI::CheckedTransformer(examples::spacing_names()));
+  app.add_option("--eta", arguments.eta, "ddim's noise, 0 (default, none) to 1 (as much as ddpm)");
+  app.add_option("--clip", arguments.clip,
+                 "none, rederived (epsilon from the clipped picture), raw (epsilon as it is), or "
+                 "config: the folder's")
+      ->check(CLI::IsMember({"config", "none", "rederived", "raw"}))
+      ->capture_default_str();
+  app.add_option("--guidance", arguments.guidance,
+                 "g of u + g (c - u) for the predictions c with and u without class; 1 is none")
+      ->capture_default_str();
+  app.add_option("--class", arguments.classes,
+                 "class, or several: 3, or 0,1,2, or 0-9; default: all but the null class");
+  app.add_option("--count", arguments.count, "pictures of each class, at least 1")
+      ->capture_default_str();
+  app.add_option("--seed", arguments.seed, "seed of the noise")->capture_default_str();
+  app.add_option("--noise", arguments.noise,
+                 "philox (a picture does not depend on those beside it) or torch-cpu (as PyTorch "
+                 "draws it)")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Noise>{{"philox", Noise::philox}, {"torch-cpu", Noise::torch_cpu}}))
+      ->default_str("philox");
+  app.add_option("--threads", arguments.threads, "threads of the network, 1 to 1024")
+      ->capture_default_str();
+  app.add_option("--output", arguments.output,
+                 "FILE.png: a grid, a column for each class; FILE.gif: the same as it is denoised; "
+                 "FILE.npy: float32 [pictures, channels, height, width], one class after another, "
+                 "in the network's range")
+      ->capture_default_str();
+}
+
+int whole_number(const std::string& text) {
+  int value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || stop != end)
+    throw std::invalid_argument("--class: " + text + " is not a class number");
+  return value;
+}
+
+/// "3", "0,1,2", "0-9" and mixtures of these; without any, all classes but the null class.
+std::vector<int> classes_of(const Arguments& arguments, const examples::Model& model) {
+  const int known = model.classes();
+  if (known == 0) {
+    if (!arguments.classes.empty())
+      throw std::invalid_argument("--class: the network of this folder has no classes");
+    return {};
+  }
+  std::vector<int> classes;
+  for (const std::string& argument : arguments.classes) {
+    for (const std::string& part : CLI::detail::split(argument, ',')) {
+      const std::size_t dash = part.find('-', 1);
+      const int first = whole_number(part.substr(0, dash));
+      const int last = dash == std::string::npos ? first : whole_number(part.substr(dash + 1));
+      for (const int bound : {first, last})
+        if (bound < 0 || bound >= known)
+          throw std::invalid_argument("--class: " + std::to_string(bound) +
+                                      " is not a class of the network; it has 0 to " +
+                                      std::to_string(known - 1));
+      if (last < first)
+        throw std::invalid_argument("--class: the range " + part + " runs backwards");
+      for (int label = first; label <= last; ++label) classes.push_back(label);
+    }
+  }
+  if (classes.empty())
+    for (int label = 0; label < model.null_class(); ++label) classes.push_back(label);
+  return classes;
+}
+
+void check(const Arguments& arguments) {
+  const auto require = [](bool good, const std::string& message) {
+    if (!good) throw std::invalid_argument(message);
+  };
+  require(arguments.count >= 1 && arguments.count <= 1'000'000,
+          "--count is " + std::to_string(arguments.count) + "; it must lie in [1, 1000000]");
+  require(std::isfinite(arguments.guidance), "--guidance must be a finite number");
+  require(!arguments.eta || arguments.sampler.value_or("ddim") == "ddim",
+          "--eta belongs to ddim; ddpm has none");
+  const std::filesystem::path path(arguments.output);
+  const std::string kind = path.extension().string();
+  require(kind == ".png" || kind == ".gif" || kind == ".npy",
+          "--output: " + arguments.output + " must end in .png, .gif or .npy");
+  require(path.parent_path().empty() || std::filesystem::is_directory(path.parent_path()),
+          "--output: there is no folder " + path.parent_path().string());
+}
+
+/// The scheduler class that reads the folder's configuration: the one asked for, else its own.
+std::string scheduler_class(const Arguments& arguments) {
+  if (!arguments.sampler) return {};
+  return *arguments.sampler == "ddim" ? "DDIMScheduler" : "DDPMScheduler";
+}
+
+/// The folder's sampler with what the command line overrules.
+diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& config) {
+  if (config.class_name == "DDIMInverseScheduler")
+    throw std::invalid_argument("the folder's scheduler inverts pictures; name another --sampler");
+  auto* ddim = std::get_if<diffusion::DdimOptions>(&config.method);
+  auto* ddpm = std::get_if<diffusion::DdpmOptions>(&config.method);
+  if (arguments.eta && !ddim) throw std::invalid_argument("--eta belongs to ddim; ddpm has none");
+  if (arguments.spacing) config.grid_options().spacing = *arguments.spacing;
+  if (arguments.clip != "config") {
+    const auto clipping =
+        arguments.clip == "none" ? diffusion::Clipping::none() : diffusion::Clipping::range(1);
+    (ddim ? ddim->clipping : ddpm->clipping) = clipping;
+    if (ddim)
+      ddim->epsilon = arguments.clip == "raw" ? diffusion::EpsilonRule::raw
+                                              : diffusion::EpsilonRule::rederived;
+  }
+  const int all = config.betas.options.train_timesteps;
+  return config.plan<float>({.steps = arguments.steps.value_or(ddim ? std::min(50, all) : all),
+                             .eta = arguments.eta.value_or(0)});
+}
+
+/// A grid with a column for each class, or, of one class, about as wide as high.
+examples::Image picture_grid(const Pictures& pictures, std::size_t classes) {
+  const auto count = static_cast<std::size_t>(pictures.dimension(0));
+  const int channels = static_cast<int>(pictures.dimension(1));
+  const int height = static_cast<int>(pictures.dimension(2));
+  const int width = static_cast<int>(pictures.dimension(3));
+  const auto size = static_cast<std::size_t>(channels * height * width);
+  const std::size_t per_class = count / classes;
+  std::vector<examples::Image> tiles;
+  for (std::size_t row = 0; row < per_class; ++row)
+    for (std::size_t column = 0; column < classes; ++column)
+      tiles.push_back(examples::image_from_planes(
+          std::span<const float>(pictures.data() + (column * per_class + row) * size, size),
+          channels, height, width));
+  const int columns = classes > 1 ? static_cast<int>(classes)
+                                  : static_cast<int>(std::ceil(std::sqrt(count)));
+  const int factor = std::max(1, 56 / std::max(width, height));
+  return examples::upscale(examples::tile_grid(tiles, columns), factor);
+}
+
+void write(const Arguments& arguments, const Pictures& pictures, std::size_t classes,
+           const std::vector<examples::Image>& frames) {
+  const std::string kind = std::filesystem::path(arguments.output).extension().string();
+  if (kind == ".npy") {
+    std::vector<std::size_t> shape;
+    for (int i = 0; i < 4; ++i) shape.push_back(static_cast<std::size_t>(pictures.dimension(i)));
+    examples::write_npy(
+        arguments.output,
+        std::span<const float>(pictures.data(), static_cast<std::size_t>(pictures.size())), shape);
+  } else if (kind == ".gif") {
+    examples::write_gif(arguments.output, frames);
+  } else {
+    examples::write_png(arguments.output, picture_grid(pictures, classes));
+  }
+  std::printf("wrote %s: %ld pictures\n", arguments.output.c_str(),
+              static_cast<long>(pictures.dimension(0)));
+}
+
+/// A run that is ready to start: everything that the arguments can get wrong has been looked at.
+class Job {
+ public:
+  explicit Job(const Arguments& arguments)
+      : arguments_(arguments),
+        model_(examples::load_model(arguments.folder, scheduler_class(arguments))),
+        plan_(plan_of(arguments, model_.scheduler)),
+        classes_(classes_of(arguments, model_)) {
+    model_.network.set_threads(arguments.threads);
+    const auto& config = model_.network.config();
+    if (config.out_channels != config.in_channels * (plan_.view().learns_variance() ? 2 : 1))
+      throw std::invalid_argument(
+          "the network answers " + std::to_string(config.out_channels) + " channels for " +
+          std::to_string(config.in_channels) + ", which this scheduler cannot use");
+    if (arguments.guidance != 1 && model_.classes() < 2)
+      throw std::invalid_argument("--guidance needs a network with classes and a null class");
+    const auto groups = static_cast<Eigen::Index>(std::max<std::size_t>(classes_.size(), 1));
+    shape_ = {groups * arguments.count, config.in_channels, model_.height(), model_.width()};
+  }
+
+  void run() {
+    if (model_.classes() == 0) {
+      const std::vector<int> none;
+      sample([&](const Pictures& x, double t, Pictures& out) { model_.network(x, t, none, out); });
+      return;
+    }
+    std::vector<int> labels;
+    for (const int label : classes_)
+      labels.insert(labels.end(), static_cast<std::size_t>(arguments_.count), label);
+    sample(diffusion::ClassifierFreeGuidance{examples::conditional(model_.network), labels,
+                                             model_.null_class(), {.scale = arguments_.guidance}});
+  }
+
+ private:
+  template <class Denoiser>
+  void sample(Denoiser&& denoiser) {
+    if (arguments_.noise == Noise::philox) {
+      sample(denoiser, diffusion::PhiloxNoise{arguments_.seed});
+    } else {
+      diffusion::TorchCpuNoise noise{arguments_.seed};
+      sample(denoiser, noise);
+    }
+  }
+
+  template <class Denoiser, class Source>
+  void sample(Denoiser& denoiser, Source&& noise) {
+    const std::size_t groups = std::max<std::size_t>(classes_.size(), 1);
+    const bool film = std::filesystem::path(arguments_.output).extension() == ".gif";
+    std::vector<examples::Image> frames;
+    examples::Progress progress("sampling", plan_.network_calls());
+    const auto watch = [&](const auto& run) {
+      progress.update(run.network_calls() + 1);
+      constexpr int most_frames = 60;
+      const int every = (run.steps() + most_frames - 1) / most_frames;
+      if (film && run.step() % every == 0) frames.push_back(picture_grid(run.state(), groups));
+    };
+    const Pictures pictures =
+        diffusion::sample<Pictures>(plan_, denoiser, shape_, noise,
+                                    {.prediction_type = model_.scheduler.prediction_type}, watch);
+    if (film) frames.push_back(picture_grid(pictures, groups));
+    write(arguments_, pictures, groups, frames);
+  }
+
+  Arguments arguments_;
+  examples::Model model_;
+  diffusion::SamplingPlan plan_;
+  std::vector<int> classes_;
+  diffusion::ShapeOf<Pictures> shape_{};
+};
+
+int complain(const std::exception& error) {
+  std::string line = error.what();
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::fprintf(stderr, "sample-images: %s\n", line.c_str());
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app{"Pictures from a trained network. Options that are not given come from the folder's "
+               "scheduler_config.json, read as diffusers reads it."};
+  declare(app, arguments);
+  std::optional<Job> job;
+  try {
+    app.parse(argc, argv);
+    check(arguments);
+    job.emplace(arguments);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const std::exception& error) {
+    return complain(error);
+  }
+  try {
+    job->run();
+  } catch (const std::exception& error) {
+    complain(error);
+    return 1;
+  }
+}
