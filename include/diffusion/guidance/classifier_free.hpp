@@ -91,7 +91,8 @@ double standard_deviation(const S* x, std::size_t n) {
 /// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): a denoiser made of a
 /// conditional network,
 ///
-///     void network(const Tensor& x, double t, const Conditions<Condition>& conditions, Tensor& out)
+///     void network(const Tensor& x, double t, const Conditions<Condition>& conditions,
+///                  Tensor& out)
 ///
 /// (or with `const Query&` in place of t), which answers u + g (c - u) for its predictions u
 /// without and c with the condition. The paper's w is g - 1. Where the network learns a variance,
@@ -102,7 +103,8 @@ double standard_deviation(const S* x, std::size_t n) {
 template <class Network, class Condition>
 class ClassifierFreeGuidance {
  public:
-  /// Fails for a scale that is not finite and a rescale outside [0, 1]. The number of conditions is checked when sampling.
+  /// Fails for a scale that is not finite and a rescale outside [0, 1]. The number of conditions is
+  /// checked when sampling.
   ClassifierFreeGuidance(Network network, std::vector<Condition> conditions, Condition null,
                          GuidanceOptions options = {})
       : network_(std::move(network)),

@@ -30,7 +30,7 @@
 /// scheduler class with its own defaults for keys that are missing. Needs nlohmann/json; nothing
 /// else in the library does.
 ///
-///     const DiffusersConfig config = load_diffusers_config("model/scheduler/scheduler_config.json");
+///     const auto config = load_diffusers_config("model/scheduler/scheduler_config.json");
 ///     const SamplingPlan plan = config.plan({.steps = 50, .eta = 0});
 ///     sample<Image>(plan, network, shape, noise, {.prediction_type = config.prediction_type});
 namespace diffusion {
@@ -86,7 +86,8 @@ struct DiffusersRun {
   int steps = 50;  ///< 1 to the number of training timesteps
   double eta = 0;  ///< DDIM: noise per step, in [0, 1]; other methods do not read it
   bool use_clipped_model_output = false;  ///< DDIM: epsilon re-derived from the clipped x0
-  std::vector<double> timesteps = {};     ///< own timesteps, falling; then `steps` is not read
+  /// Own timesteps, falling, each step ending at the next; `steps` is then not read.
+  std::vector<double> timesteps = {};
 };
 
 /// How a configuration is read.
@@ -230,6 +231,23 @@ struct Named {
   T value;
 };
 
+/// The numbers that a key may have, in words for its message.
+struct NumberLimit {
+  double low, high;
+  std::string_view words;
+};
+
+inline constexpr double least_positive = std::numeric_limits<double>::min();
+inline constexpr double largest_finite = std::numeric_limits<double>::max();
+inline constexpr NumberLimit inside_unit{least_positive,
+                                         1 - std::numeric_limits<double>::epsilon() / 2,
+                                         "it must lie strictly between 0 and 1"};
+inline constexpr NumberLimit unit{0, 1, "it must be a number in [0, 1]"};
+inline constexpr NumberLimit positive{least_positive, largest_finite,
+                                      "it must be a positive, finite number"};
+inline constexpr NumberLimit at_least_one{1, largest_finite,
+                                          "it must be a finite number of at least 1"};
+
 /// Takes typed values out of a configuration, key by key; knows which keys nobody asked for.
 class ConfigKeys {
  public:
@@ -254,13 +272,12 @@ class ConfigKeys {
     return value->get<bool>();
   }
 
-  double number(const char* key, double otherwise, double low, double high) {
+  double number(const char* key, double otherwise, const NumberLimit& limit) {
     const nlohmann::json* value = find(key);
     if (!value) return otherwise;
-    const std::string limit = text("it must be a number in [", low, ", ", high, "]");
-    if (!value->is_number()) reject(key, *value, limit);
-    const double number = value->get<double>();
-    if (!(number >= low && number <= high)) reject(key, *value, limit);
+    const double number = value->is_number() ? value->get<double>() : limit.low;
+    if (!value->is_number() || !(number >= limit.low && number <= limit.high))
+      reject(key, *value, limit.words);
     return number;
   }
 
@@ -327,7 +344,7 @@ class ConfigKeys {
   }
 
   [[noreturn]] void reject(const std::string& key, const nlohmann::json& value,
-                           const std::string& limit) const {
+                           std::string_view limit) const {
     fail(text(class_name_, ": ", key, " is ", shown(value), "; ", limit));
   }
 
@@ -385,14 +402,12 @@ using SpacingNames = std::span<const Named<TimestepSpacing>>;
 /// The keys that make the table of betas; all classes that have one share names and defaults but
 /// not the schedules that they know.
 inline DiffusersBetas read_betas(ConfigKeys& keys, BetaNames known) {
-  constexpr double least = std::numeric_limits<double>::min();
-  constexpr double most = 1 - std::numeric_limits<double>::epsilon();
   constexpr int longest = 1'000'000;
   DiffusersBetas betas;
   NoiseScheduleOptions& options = betas.options;
   options.train_timesteps = keys.integer("num_train_timesteps", 1000, 1, longest);
-  options.beta_start = keys.number("beta_start", 0.0001, least, most);
-  options.beta_end = keys.number("beta_end", 0.02, least, most);
+  options.beta_start = keys.number("beta_start", 0.0001, inside_unit);
+  options.beta_end = keys.number("beta_end", 0.02, inside_unit);
   betas.kind = keys.choice("beta_schedule", "linear", known);
   options.rescale_zero_terminal_snr = keys.flag("rescale_betas_zero_snr", false);
   betas.trained = keys.betas("trained_betas", longest);
@@ -433,10 +448,8 @@ inline GridOptions read_grid(ConfigKeys& keys, SpacingNames known, int train_tim
 }
 
 inline Clipping read_range_clipping(ConfigKeys& keys) {
-  constexpr double least = std::numeric_limits<double>::min();
-  constexpr double most = std::numeric_limits<double>::max();
   const bool clips = keys.flag("clip_sample", true);
-  const double limit = keys.number("clip_sample_range", 1, least, most);
+  const double limit = keys.number("clip_sample_range", 1, positive);
   return clips ? Clipping::range(limit) : Clipping::none();
 }
 
@@ -444,8 +457,8 @@ inline Clipping read_range_clipping(ConfigKeys& keys) {
 inline Clipping read_clipping(ConfigKeys& keys) {
   const Clipping range = read_range_clipping(keys);
   const bool dynamic = keys.flag("thresholding", false);
-  const double ratio = keys.number("dynamic_thresholding_ratio", 0.995, 0, 1);
-  const double maximum = keys.number("sample_max_value", 1, 1, std::numeric_limits<double>::max());
+  const double ratio = keys.number("dynamic_thresholding_ratio", 0.995, unit);
+  const double maximum = keys.number("sample_max_value", 1, at_least_one);
   if (!dynamic) return range;
   if (range.kind != Clipping::Kind::none && keys.has("clip_sample"))
     keys.note(DiffusersNote::Kind::overruled, "clip_sample", "thresholding is used instead");
@@ -584,7 +597,11 @@ inline DiffusersConfig load_diffusers_config(const std::filesystem::path& file,
   std::ifstream stream(file, std::ios::binary);
   const std::string content{std::istreambuf_iterator<char>(stream), {}};
   if (stream.bad() || !stream.is_open()) fail("cannot read " + file.string());
-  return parse_diffusers_config(content, reading);
+  try {
+    return parse_diffusers_config(content, reading);
+  } catch (const Error& error) {
+    fail(file.string() + ": " + error.what());
+  }
 }
 
 }  // namespace diffusion

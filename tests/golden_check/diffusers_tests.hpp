@@ -1,0 +1,164 @@
+#ifndef DIFFUSION_TESTS_GOLDEN_CHECK_DIFFUSERS_TESTS_HPP
+#define DIFFUSION_TESTS_GOLDEN_CHECK_DIFFUSERS_TESTS_HPP
+
+#include <diffusion/forward/forward_diffusion.hpp>
+#include <diffusion/noise/recorded.hpp>
+#include <diffusion/noise/torch_cpu_noise.hpp>
+#include <diffusion/sampling/sample.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "data.hpp"
+#include "loops.hpp"
+#include "models.hpp"
+
+/// diffusers_tests.json: the reference's own tests, replayed in single precision as there, within
+/// the tests' own tolerances.
+namespace golden {
+
+/// The sample of those tests: k / total, the batch running fastest; `flipped` is their noise.
+inline Tensor<float> dummy_sample(const Shape& shape, bool flipped = false) {
+  Tensor<float> sample(shape);
+  const Eigen::Index total = sample.size(), batch = shape[0], size = total / batch;
+  for (Eigen::Index b = 0; b < batch; ++b)
+    for (Eigen::Index i = 0; i < size; ++i) {
+      const Eigen::Index k = i * batch + b;
+      sample.data()[b * size + i] =
+          static_cast<float>(flipped ? total - 1 - k : k) / static_cast<float>(total);
+    }
+  return sample;
+}
+
+inline double sum_of_magnitudes(const Tensor<float>& x) {
+  double sum = 0;
+  for (Eigen::Index i = 0; i < x.size(); ++i) sum += std::abs(static_cast<double>(x.data()[i]));
+  return sum;
+}
+
+inline void compare_with_test(Case& check, const Json& one, double sum, double count) {
+  const auto compare = [&](const std::string& what, double got) {
+    const Json& expected = one.at("expected_" + what);
+    if (!expected.is_null())
+      check.compare_absolutely(what, {number(expected)}, {got},
+                               number(one.at("tolerance_" + what)));
+  };
+  compare("sum", sum);
+  compare("mean", sum / count);
+}
+
+template <class Noise>
+Tensor<float> replay(const diffusion::SamplingPlan& plan, Tensor<float> x, Noise&& noise,
+                     const diffusion::DiffusersConfig& config, const std::string& model) {
+  diffusion::sample_in_place(plan, network<float>(model), x, noise, options_of(config));
+  return x;
+}
+
+inline void check_full_loop(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  const auto run = run_of(one, config);
+  const int begin = one.value("t_start", one.value("skip_first", 0));
+  const auto plan = config.plan(config.grid<float>(run).cut(begin), run);
+
+  Tensor<float> x = dummy_sample(shape_of(one.at("shape")));
+  if (one.at("multiply_init_noise_sigma").get<bool>())
+    x = x * static_cast<float>(plan.traits().initial_scale);
+  if (one.contains("t_start")) {
+    const diffusion::ForwardDiffusion<float> forward(config.schedule<float>());
+    const Numbers times(static_cast<std::size_t>(x.dimension(0)), plan[0].at.t);
+    x = forward.add_noise(x, dummy_sample(shape_of(one.at("shape")), true), times);
+  }
+  check.compare("steps", number(one.at("steps")), plan.steps());
+  const Json& seed = one.at("seed");
+  diffusion::TorchCpuNoise noise(seed.is_null() ? 0 : seed.get<std::uint64_t>());
+  x = replay(plan, std::move(x), noise, config, one.at("model"));
+  compare_with_test(check, one, sum_of_magnitudes(x), static_cast<double>(x.size()));
+}
+
+/// One step from the timesteps 0, 1 and 2, each to t - N / n, of the sample, the sample + 0.1 and
+/// the sample - 0.1, without noise: DDPM gets noise of zeros.
+inline void check_batch_step(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  const Json& set = one.at("set_timesteps");
+  const int n = config.betas.options.train_timesteps;
+  const int stride = n / (set.is_null() ? n : set.at("num_inference_steps").get<int>());
+  const float shifts[] = {0, 0.1f, -0.1f};
+  double sum = 0, count = 0;
+  for (int t = 0; t < 3; ++t) {
+    diffusion::GridOptions options = config.grid_options();
+    options.pairs = {{t, t - stride}};
+    const auto grid = diffusion::make_grid(config.schedule<float>(), 1, options);
+    const auto plan = config.plan(grid, run_of(one, config));
+    const Tensor<float> x = dummy_sample(shape_of(one.at("shape"))) + shifts[t];
+    const auto zeros = std::vector<Numbers>(
+        static_cast<std::size_t>(plan.draws()), Numbers(static_cast<std::size_t>(x.size()), 0.0));
+    diffusion::RecordedNoise silence(zeros);
+    sum += sum_of_magnitudes(replay(plan, x, silence, config, one.at("model")));
+    count += static_cast<double>(x.size());
+  }
+  compare_with_test(check, one, sum, count);
+}
+
+/// The variance of the noise of one step: DDPM's from t to t - 1, DDIM's (at eta = 1) between two
+/// given timesteps.
+inline double variance_of_step(const diffusion::DiffusersConfig& config, const Numbers& times) {
+  const auto schedule = config.schedule<float>();
+  const double from = times.at(0);
+  const double to = times.size() > 1 ? times[1] : from - 1;
+  const diffusion::Knot clean{-1, 1, 0};
+  const diffusion::Grid grid({{schedule.knot(from), to < 0 ? clean : schedule.knot(to)}});
+  const auto plan = config.plan(grid, {.steps = 1, .eta = 1});
+  const diffusion::Term& noise = plan[0].noise[0];
+  return noise.source < 0 ? 0 : noise.weight * noise.weight;
+}
+
+inline void check_variance(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  if (std::holds_alternative<diffusion::DdimInverseOptions>(config.method))
+    throw Unhandled("DDIM inversion has no variance");
+  check.compare_absolutely("variance", {number(one.at("expected"))},
+                           {variance_of_step(config, numbers(one.at("timesteps")))},
+                           number(one.at("tolerance")));
+}
+
+inline void check_test_timesteps(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  const auto plan = config.plan<float>(run_of(one, config));
+  Numbers previous;
+  for (const diffusion::Stage& stage : plan.stages()) previous.push_back(stage.to.t);
+  if (one.contains("expected_timesteps"))
+    check.compare("timesteps", numbers(one.at("expected_timesteps")), timesteps_of(plan));
+  if (one.contains("expected_previous_timestep"))
+    check.compare("previous timesteps", numbers(one.at("expected_previous_timestep")), previous);
+}
+
+inline void run_diffusers_tests(Report& report, const Json& file) {
+  const auto name = [](const char* kind, const Json& one, std::size_t index) {
+    return text("diffusers_tests/", kind, "/", index, "/", one.at("test").get<std::string>());
+  };
+  std::size_t index = 0;
+  for (const Json& one : file.at("full_loop"))
+    report.run(name("full_loop", one, index++), 0, [&](Case& check) {
+      if (one.at("loop") == "batch_step_no_noise")
+        check_batch_step(check, one);
+      else
+        check_full_loop(check, one);
+    });
+  index = 0;
+  for (const Json& one : file.at("variance"))
+    report.run(name("variance", one, index++), 0,
+               [&](Case& check) { check_variance(check, one); });
+  index = 0;
+  for (const Json& one : file.at("timesteps"))
+    report.run(name("timesteps", one, index++), 1e-9,
+               [&](Case& check) { check_test_timesteps(check, one); });
+}
+
+}  // namespace golden
+
+#endif  // DIFFUSION_TESTS_GOLDEN_CHECK_DIFFUSERS_TESTS_HPP

@@ -1,0 +1,154 @@
+#ifndef DIFFUSION_TESTS_GOLDEN_CHECK_LOOPS_HPP
+#define DIFFUSION_TESTS_GOLDEN_CHECK_LOOPS_HPP
+
+#include <diffusion/forward/forward_diffusion.hpp>
+#include <diffusion/noise/recorded.hpp>
+#include <diffusion/plan/print.hpp>
+#include <diffusion/sampling/sample.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data.hpp"
+#include "models.hpp"
+
+/// Sampling loops, compared stage by stage.
+namespace golden {
+
+/// What a loop must give, stage by stage; steps are counted from the first that is taken.
+struct Trajectory {
+  std::vector<int> steps;            ///< after which stages the state is known
+  std::vector<Numbers> states;
+  std::vector<Numbers> predictions;  ///< x0 of the same stages; an empty one is not known
+  std::vector<int> noise_steps;      ///< the stage that drew each noise tensor
+};
+
+inline Trajectory trajectory_of(const Json& one) {
+  Trajectory expected;
+  expected.states = tensors(one.at("trajectory"));
+  expected.noise_steps = one.at("noise_step").get<std::vector<int>>();
+  if (one.contains("trajectory_steps"))
+    expected.steps = one.at("trajectory_steps").get<std::vector<int>>();
+  else
+    for (std::size_t i = 0; i < expected.states.size(); ++i)
+      expected.steps.push_back(static_cast<int>(i));
+  if (expected.steps.size() != expected.states.size())
+    throw std::runtime_error("trajectory and trajectory_steps have different lengths");
+  if (one.contains("pred_original_sample")) {
+    for (const Json& x0 : one.at("pred_original_sample"))
+      expected.predictions.push_back(x0.is_null() ? Numbers{} : numbers(x0));
+    if (expected.predictions.size() != expected.steps.size())
+      throw std::runtime_error("pred_original_sample and trajectory have different lengths");
+  }
+  return expected;
+}
+
+/// A stage in words: its row of the plan, and how the network's output is read there.
+inline std::string describe(const diffusion::PlanView& plan, int stage,
+                            diffusion::PredictionType type) {
+  const auto at = static_cast<std::size_t>(stage);
+  const diffusion::PlanView row{plan.stages.subspan(at, 1), plan.traits};
+  const auto c = diffusion::conversion(type, plan.stages[at].at, plan.stages[at].input_scale);
+  return text("stage ", stage, " of ", plan.size(), ":\n", diffusion::to_table(row),
+              "prediction type ", diffusion::name(type), ": x0 = ", c.a, " x + ", c.b,
+              " f, eps = ", c.p, " x + ", c.q, " f\n");
+}
+
+/// Runs a plan from x, asking `ask(x, query, out)`, and compares every known stage: the predicted
+/// x0, the state, and how much noise was drawn.
+template <class Scalar, class Ask>
+void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar> x,
+                 std::vector<Numbers> noise, const diffusion::SampleOptions& options,
+                 const Trajectory& expected, const Ask& ask) {
+  check.require(noise.size() == expected.noise_steps.size(),
+                "noise and noise_step have different lengths");
+  diffusion::RecordedNoise recorded(std::move(noise));
+  diffusion::Stepper run(plan, std::move(x), recorded, options);
+  std::size_t known = 0;
+  while (!run.done()) {
+    const int stage = run.stage_number();
+    const bool compares = known < expected.steps.size() && expected.steps[known] == stage;
+    if (run.asks()) ask(run.input(), run.query(), run.output());
+    const auto compare = [&](const char* what, const Numbers& wanted, const Numbers& got) {
+      check.compare(text(what, " of step ", stage), wanted, got, [&] {
+        return describe(plan, stage, options.prediction_type);
+      });
+    };
+    if (compares && !expected.predictions.empty() && !expected.predictions[known].empty())
+      compare("pred_original_sample", expected.predictions[known], numbers(run.preview()));
+
+    const std::size_t left = recorded.remaining();
+    run.advance();
+    const auto drawn = static_cast<std::ptrdiff_t>(left - recorded.remaining());
+    const auto wanted = std::count(expected.noise_steps.begin(), expected.noise_steps.end(), stage);
+    if (drawn != wanted)
+      check.require(false, text("step ", stage, " draws ", drawn, " tensors of noise instead of ",
+                                wanted));
+    if (compares) compare("trajectory", expected.states[known++], numbers(run.state()));
+  }
+  check.require(known == expected.steps.size(),
+                text("the plan has ", plan.size(), " stages; the trajectory goes on to ",
+                     expected.steps.empty() ? 0 : expected.steps.back()));
+  check.require(recorded.remaining() == 0,
+                text(recorded.remaining(), " tensors of noise are left over"));
+}
+
+/// The state before the first step; image to image is checked to start from the noised picture.
+template <class Scalar>
+Tensor<Scalar> initial_state(Case& check, const Json& one, const diffusion::DiffusersConfig& config,
+                             double first_timestep) {
+  const Shape shape = shape_of(one.at("shape"));
+  const Numbers initial = numbers(one.at("initial_sample"));
+  if (one.contains("begin_index")) {
+    const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
+    const Numbers times(static_cast<std::size_t>(shape[0]), first_timestep);
+    check.compare("initial_sample", initial,
+                  numbers(forward.add_noise(tensor<Scalar>(numbers(one.at("clean_sample")), shape),
+                                            tensor<Scalar>(numbers(one.at("clean_noise")), shape),
+                                            times)));
+  }
+  return tensor<Scalar>(initial, shape);
+}
+
+/// Not-finite values are compared, not refused.
+inline diffusion::SampleOptions options_of(const diffusion::DiffusersConfig& config) {
+  diffusion::SampleOptions options;
+  options.prediction_type = config.prediction_type;
+  options.check_finite = false;
+  return options;
+}
+
+template <class Scalar>
+void check_loop(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  if (one.at("loop") != "standard")
+    throw Unhandled("the loop " + one.at("loop").dump() + " is not handled for this scheduler");
+  const auto run = run_of(one, config);
+  const auto grid = config.grid<Scalar>(run);
+  const auto whole = config.plan(grid, run);
+  compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(whole));
+  check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
+                whole.traits().initial_scale);
+
+  const auto plan = config.plan(grid.cut(one.value("begin_index", 0)), run);
+  auto x = initial_state<Scalar>(check, one, config, plan[0].at.t);
+  const auto model = network<Scalar>(one.at("model"));
+  compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config),
+              trajectory_of(one),
+              [&](const Tensor<Scalar>& z, const diffusion::Query& query, Tensor<Scalar>& out) {
+                model(z, query.t, out);
+              });
+}
+
+inline void run_loop(Report& report, const Json& one) {
+  report.run(one.at("name"), tolerance_of(one), [&](Case& check) {
+    in_precision(one, [&](auto scalar) { check_loop<decltype(scalar)>(check, one); });
+  });
+}
+
+}  // namespace golden
+
+#endif  // DIFFUSION_TESTS_GOLDEN_CHECK_LOOPS_HPP

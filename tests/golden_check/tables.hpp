@@ -1,0 +1,198 @@
+#ifndef DIFFUSION_TESTS_GOLDEN_CHECK_TABLES_HPP
+#define DIFFUSION_TESTS_GOLDEN_CHECK_TABLES_HPP
+
+#include <diffusion/forward/forward_diffusion.hpp>
+#include <diffusion/interop/diffusers_config.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <set>
+#include <span>
+#include <string>
+
+#include "data.hpp"
+
+/// Files without a loop: tables of betas, timesteps, noising, published configurations.
+namespace golden {
+
+/// The tables of schedules.json. Some classes change alphas_cumprod after their betas are made and
+/// leave the old betas beside them; `beside` describes those.
+struct Tables {
+  diffusion::DiffusersBetas alphas, beside;
+};
+
+/// Every class shares the keys of the betas; what some of them do on top is known here, since they
+/// have no sampler yet.
+inline Tables tables_of(const Json& one) {
+  const std::string scheduler = one.at("scheduler");
+  diffusion::detail::ConfigKeys keys(one.at("config"), scheduler);
+  Tables tables;
+  tables.alphas = diffusion::detail::read_betas(keys, diffusion::detail::beta_schedule_names);
+  tables.beside = tables.alphas;
+  auto& options = tables.alphas.options;
+  const std::set<std::string> finite_at_zero_snr = {
+      "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
+      "UniPCMultistepScheduler"};
+  if (finite_at_zero_snr.contains(scheduler) && options.rescale_zero_terminal_snr)
+    options.terminal_alpha_cumprod = 0x1p-24;
+  if (scheduler.starts_with("CogVideoX")) {
+    options.snr_shift_scale = number(one.at("config").at("snr_shift_scale"));
+    tables.beside.options.rescale_zero_terminal_snr = false;
+  }
+  return tables;
+}
+
+inline double sum(const Numbers& numbers) {
+  double sum = 0;
+  for (const double x : numbers) sum += x;
+  return sum;
+}
+
+/// A column of a table, whole or at `indices`, and its sum where that is given.
+template <class Scalar>
+void compare_column(Case& check, const Json& one, const char* name, std::span<const Scalar> table) {
+  const Numbers whole(table.begin(), table.end());
+  Numbers got = whole;
+  if (one.contains("indices")) {
+    got.clear();
+    for (const Json& index : one.at("indices")) got.push_back(whole.at(index.get<std::size_t>()));
+  }
+  check.compare(name, numbers(one.at(name)), got);
+  const std::string sum_name = std::string("sum_") + name;
+  if (one.contains(sum_name)) check.compare(sum_name, number(one.at(sum_name)), sum(whole));
+}
+
+inline double squared(double x) { return x * x; }
+
+template <class Scalar>
+void check_schedule(Case& check, const Json& one) {
+  const Tables tables = tables_of(one);
+  const auto schedule = tables.alphas.schedule<Scalar>();
+  compare_column(check, one, "betas", tables.beside.schedule<Scalar>().betas());
+  compare_column(check, one, "alphas_cumprod", schedule.alphas_cumprod());
+  if (!one.contains("final_alpha_cumprod")) return;
+  const bool to_one = one.at("config").at("set_alpha_to_one");
+  const auto grid = diffusion::make_grid(schedule, 1, {.set_alpha_to_one = to_one});
+  check.compare("final_alpha_cumprod", number(one.at("final_alpha_cumprod")),
+                squared(grid.finish().alpha));
+}
+
+inline void run_schedule(Report& report, const Json& one) {
+  const std::string precision = one.at("coefficients");
+  const std::string name = one.at("name");
+  report.run("schedules/" + name + "/" + precision, tolerance_of(one), [&](Case& check) {
+    in_precision(one, [&](auto scalar) { check_schedule<decltype(scalar)>(check, one); });
+  });
+}
+
+template <class Scalar>
+void check_timesteps(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  const auto plan = config.plan<Scalar>(run_of(one, config));
+  compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(plan));
+  if (one.contains("init_noise_sigma"))
+    check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
+                  plan.traits().initial_scale);
+}
+
+/// "leading-10" and the like: what tells one case of a class from another at a glance.
+inline std::string settings_of(const Json& one) {
+  const std::string spacing = one.at("config").value("timestep_spacing", "");
+  const Json steps = one.at("set_timesteps").value("num_inference_steps", Json());
+  return "/" + spacing + (steps.is_null() ? "" : "-" + steps.dump());
+}
+
+inline void run_timesteps(Report& report, const Json& one, std::size_t index) {
+  const std::string scheduler = one.at("scheduler");
+  report.run(text("timesteps/", index, "/", scheduler, settings_of(one)), tolerance_of(one),
+             [&](Case& check) {
+               in_precision(one,
+                            [&](auto scalar) { check_timesteps<decltype(scalar)>(check, one); });
+             });
+}
+
+template <class Scalar>
+void check_add_noise(Case& check, const Json& one) {
+  const auto config = config_of(one);
+  for (const char* key : {"set_timesteps", "begin_index", "steps_taken_before"})
+    if (one.contains(key))
+      throw Unhandled(std::string("\"") + key + "\" is not handled for this scheduler");
+  const Shape shape = shape_of(one.at("shape"));
+  const auto sample = tensor<Scalar>(numbers(one.at("sample")), shape);
+  const auto noise = tensor<Scalar>(numbers(one.at("noise")), shape);
+  const Numbers times = numbers(one.at("timesteps"));
+  const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
+  check.compare("noisy", numbers(one.at("noisy")),
+                numbers(forward.add_noise(sample, noise, times)));
+  if (!one.contains("velocity")) return;
+  check.compare("velocity", numbers(one.at("velocity")),
+                numbers(forward.training_target(diffusion::PredictionType::v, sample, noise,
+                                                times)));
+}
+
+inline void run_add_noise(Report& report, const Json& one, std::size_t index) {
+  const std::string scheduler = one.at("scheduler");
+  report.run(text("add_noise/", index, "/", scheduler), tolerance_of(one), [&](Case& check) {
+    in_precision(one, [&](auto scalar) { check_add_noise<decltype(scalar)>(check, one); });
+  });
+}
+
+/// The first and last five of a table, and their number.
+template <class Range>
+void compare_ends(Case& check, const std::string& name, const Json& expected, const Range& range) {
+  const Numbers table(range.begin(), range.end());
+  const auto five = static_cast<std::ptrdiff_t>(std::min<std::size_t>(5, table.size()));
+  const Numbers first(table.begin(), table.begin() + five), last(table.end() - five, table.end());
+  check.compare(name + " count", number(expected.at("count")), static_cast<double>(table.size()));
+  check.compare(name, numbers(expected.at("first_5")), first);
+  check.compare("last of " + name, numbers(expected.at("last_5")), last);
+}
+
+template <class Scalar>
+void check_config_tables(Case& check, const diffusion::DiffusersConfig& config,
+                         const diffusion::DiffusersRun& run, const Json& expected,
+                         const std::string& precision) {
+  const auto plan = config.plan<Scalar>(run);
+  compare_ends(check, precision + " timesteps", expected.at("timesteps"), timesteps_of(plan));
+  check.compare(precision + " init_noise_sigma", number(expected.at("init_noise_sigma")),
+                plan.traits().initial_scale);
+  compare_ends(check, precision + " alphas_cumprod", expected.at("alphas_cumprod"),
+               config.schedule<Scalar>().alphas_cumprod());
+}
+
+/// The keys that the class does not know, and that reading what it made of the file is the same.
+inline void check_config_keys(Case& check, const Json& one,
+                              const diffusion::DiffusersConfig& config,
+                              const diffusion::DiffusersRun& run) {
+  std::set<std::string> ignored;
+  for (const auto& note : config.notes)
+    if (note.kind == diffusion::DiffusersNote::Kind::ignored) ignored.insert(note.key);
+  check.require(ignored == one.at("ignored_keys").get<std::set<std::string>>(),
+                "ignored_keys: not those that are expected");
+  const auto resolved = diffusion::read_diffusers_config(one.at("resolved_config"));
+  check.require(resolved.class_name == config.class_name, "resolved_config: another class");
+  check.require(resolved.prediction_type == config.prediction_type,
+                "resolved_config: another prediction_type");
+  check.require(resolved.plan(run) == config.plan(run), "resolved_config: another plan");
+}
+
+inline void check_scheduler_config(Case& check, const Json& one) {
+  require_supported(one.at("resolved_config").at("_class_name"));
+  const auto config = diffusion::parse_diffusers_config(one.at("text").get<std::string>(),
+                                                        {.load_as = one.value("load_as", "")});
+  const auto run = run_of(one, config);
+  check_config_keys(check, one, config, run);
+  check_config_tables<double>(check, config, run, one.at("float64"), "float64");
+  check.set_tolerance(1e-5);
+  check_config_tables<float>(check, config, run, one.at("float32"), "float32");
+}
+
+inline void run_scheduler_config(Report& report, const Json& one) {
+  const std::string name = one.at("name");
+  report.run("scheduler_configs/" + name, 1e-9,
+             [&](Case& check) { check_scheduler_config(check, one); });
+}
+
+}  // namespace golden
+
+#endif  // DIFFUSION_TESTS_GOLDEN_CHECK_TABLES_HPP
