@@ -77,7 +77,7 @@ class Arena {
   };
 
  private:
-  // Zeroed when allocated, so that what the kernel reads behind the end is never a signalling value.
+  // Zeroed when allocated: what the kernel reads behind the end is always a number.
   using Block = std::vector<Scalar, Eigen::aligned_allocator<Scalar>>;
   static constexpr Index smallest_block = 1 << 16;
 

@@ -5,11 +5,16 @@
 
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace nn {
 
