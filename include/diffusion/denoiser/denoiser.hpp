@@ -21,7 +21,7 @@ struct Query {
   int steps = 1;     ///< how many steps the plan has
   int branch = 0;    ///< which of several asks of one stage this is (guidance numbers them)
   PredictionType prediction_type = PredictionType::epsilon;
-  std::span<const double> times;  ///< one time per sample where these differ, else empty
+  std::span<const double> times{};  ///< one time per sample where these differ, else empty
 };
 
 /// The three forms of a denoiser, the function that the user plugs in. x is (batch, ...); `out`

@@ -41,7 +41,7 @@ inline std::string to_table(const PlanView& plan) {
   const auto weight = [](double w) { return w == 0 ? std::string() : detail::number(w); };
   for (const Stage& s : plan.stages) {
     std::string noise = detail::terms(s.noise, "n");
-    if (s.noise_scale.kind != NoiseScale::Kind::fixed) noise += " * learned";
+    if (!noise.empty() && s.noise_scale.kind != NoiseScale::Kind::fixed) noise += " * learned";
     if (s.langevin_snr > 0) noise += " langevin " + detail::number(s.langevin_snr);
     rows.push_back({std::to_string(s.step), s.ask ? "yes" : "no", detail::number(s.at.t),
                     detail::number(s.at.alpha), detail::number(s.at.sigma),

@@ -50,29 +50,29 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
 
     const bool ends = to.sigma == 0;
     const bool noisy = options.noise_at_end ? row.at.t > 0 : !ends;
-    if (noisy) {
-      const double small = std::max(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
-      const double large = row.at.sigma * row.at.sigma * k;
-      double weight = 1;
-      switch (options.variance) {
-        case VarianceType::fixed_small:
-        case VarianceType::fixed_small_log:
-          weight = std::sqrt(small);
-          break;
-        case VarianceType::fixed_large:
-        case VarianceType::fixed_large_log:
-          weight = std::sqrt(large);
-          break;
-        case VarianceType::learned:
-          row.noise_scale = {NoiseScale::Kind::root, 0, 0};
-          break;
-        case VarianceType::learned_range:  // log s = (log small + (v + 1) / 2 log(large/small)) / 2
-          row.noise_scale = {NoiseScale::Kind::exponential, std::log(small * large) / 4,
-                             std::log(large / small) / 4};
-          break;
-      }
-      detail::add_noise_term(row, weight, drawn);
+    const double small = std::max(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
+    const double large = row.at.sigma * row.at.sigma * k;
+    double weight = 1;
+    switch (options.variance) {  // learned: also where no noise is added the network has 2C channels
+      case VarianceType::fixed_small:
+      case VarianceType::fixed_small_log:
+        weight = std::sqrt(small);
+        break;
+      case VarianceType::fixed_large:
+      case VarianceType::fixed_large_log:
+        weight = std::sqrt(large);
+        break;
+      case VarianceType::learned:
+        row.noise_scale = {NoiseScale::Kind::root, 0, 0};
+        break;
+      case VarianceType::learned_range:  // log s = (log small + (v + 1) / 2 log(large/small)) / 2
+        row.noise_scale.kind = NoiseScale::Kind::exponential;
+        row.noise_scale.offset = small > 0 ? std::log(small * large) / 4 : 0;
+        row.noise_scale.slope = small > 0 ? std::log(large / small) / 4 : 0;
+        if (small == 0) weight = 0;
+        break;
     }
+    if (noisy) detail::add_noise_term(row, weight, drawn);
     rows.push_back(row);
   }
   return SamplingPlan(std::move(rows), {.clipping = options.clipping,

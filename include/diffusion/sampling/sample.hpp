@@ -77,7 +77,7 @@ SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
       return {Status::deadline, run.stage_number(), run.network_calls()};
     if (run.asks()) ask(denoiser, run.input(), run.query(), run.output());
     if (!(detail::proceeds(callbacks, run) && ...))
-      return {Status::cancelled, run.stage_number(), run.network_calls()};
+      return {Status::cancelled, run.stage_number(), run.network_calls() + (run.asks() ? 1 : 0)};
     run.advance();
     if (!run.finite()) return {Status::not_finite, run.stage_number(), run.network_calls()};
   }

@@ -55,7 +55,7 @@ struct StateTraits<Eigen::TensorMap<Plain, Options, Pointer>> {
   static Shape shape(const Map& x) {
     Shape shape{};
     for (std::size_t i = 0; i < shape.size(); ++i)
-      shape[i] = static_cast<Eigen::Index>(x.dimension(i));
+      shape[i] = static_cast<Eigen::Index>(x.dimension(static_cast<typename Map::Index>(i)));
     return shape;
   }
   static Tensor make(const Shape& shape) { return Owner::make(shape); }
