@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Shared by tests/run.sh and examples/run.sh (POSIX sh, sourced): installing what is missing on a
 # Debian machine, and how many compilers fit into its memory.
 

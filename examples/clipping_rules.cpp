@@ -53,8 +53,8 @@ int main(int argc, char** argv) {
            .grid = {.spacing = diffusion::TimestepSpacing::trailing},
            .clipping = rule.clipping,
            .epsilon = rule.epsilon}};
-      diffusion::ClassifierFreeGuidance guided{examples::conditional(model.network), labels,
-                                               model.null_class(), {.scale = 2}};
+      diffusion::ClassifierFreeGuidance guided{
+          examples::conditional(model.network), labels, model.null_class(), {.scale = 2}};
       using Pictures = nn::Unet2d<float>::Batch;
       const Pictures pictures = diffusion::sample<Pictures>(
           sampler, guided,

@@ -6,6 +6,7 @@
 #include <support/model_folder.hpp>
 #include <support/names.hpp>
 
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -21,13 +22,13 @@ Picture sample_digit(const std::string& folder, int digit) {
       model.scheduler.schedule<double>(),
       {.steps = 25, .grid = {.spacing = diffusion::TimestepSpacing::trailing}}};
   diffusion::ClassifierFreeGuidance guided{examples::conditional(model.network),
-                                           std::vector<int>{digit}, model.null_class(),
+                                           std::vector<int>{digit},
+                                           model.null_class(),
                                            {.scale = 2}};
   const auto& config = model.network.config();
   return diffusion::sample<Picture>(
-      sampler, guided,
-      {1, config.in_channels, model.height(), model.width()}, diffusion::PhiloxNoise{3},
-      {.prediction_type = model.scheduler.prediction_type});
+      sampler, guided, {1, config.in_channels, model.height(), model.width()},
+      diffusion::PhiloxNoise{3}, {.prediction_type = model.scheduler.prediction_type});
 }
 
 // Ten copies of the picture, each at its own timestep, in one call.
@@ -56,9 +57,14 @@ void draw_noised(const Picture& picture, const std::string& file) {
 }
 
 struct Curves {
-  examples::Panel alpha{.title = "alpha(t)", .x = {.label = "t / T"}};
-  examples::Panel sigma{.title = "sigma(t)", .x = {.label = "t / T"}};
-  examples::Panel log_snr{.title = "log SNR(t)", .x = {.label = "t / T"}, .y = {.low = -14, .high = 14}};
+  examples::Panel alpha{
+      .title = "alpha(t)", .x = {.label = "t / T"}, .legend = examples::Legend::none};
+  examples::Panel sigma{
+      .title = "sigma(t)", .x = {.label = "t / T"}, .legend = examples::Legend::none};
+  examples::Panel log_snr{.title = "log SNR(t)",
+                          .x = {.label = "t / T"},
+                          .y = {.low = -14, .high = 36},
+                          .legend = examples::Legend::upper_right};
 
   template <class S>
   void add(const std::string& name, const S& schedule) {
@@ -73,7 +79,8 @@ struct Curves {
       l.push_back(diffusion::log_snr_at(schedule, time));
     }
     alpha.add_line(name, t, a);
-    if (s.back() < 1.01) sigma.add_line(name, t, s);
+    if (s.back() > 1.01) s.assign(s.size(), std::nan(""));  // of another order than the others
+    sigma.add_line(name, t, s);
     log_snr.add_line(name, t, l);
   }
 };

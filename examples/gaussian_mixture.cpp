@@ -76,12 +76,12 @@ void add_row(std::vector<examples::Panel>& panels, const std::string& title,
   const auto watch = [&](const auto& run) {
     for (const int percent : {0, 60, 76, 86, 94})  // most of the way nothing is to be seen
       if (run.step() == run.steps() * percent / 100)
-        panels.push_back(panel_of(run.state(), title + ", t = " + std::to_string(std::lround(
-                                                                     run.timestep()))));
+        panels.push_back(
+            panel_of(run.state(), title + ", t = " + std::to_string(std::lround(run.timestep()))));
   };
-  const Points end = diffusion::sample<Points>(
-      sampler, exact_denoiser, {2000, 2}, noise,
-      {.prediction_type = diffusion::PredictionType::sample}, watch);
+  const Points end =
+      diffusion::sample<Points>(sampler, exact_denoiser, {2000, 2}, noise,
+                                {.prediction_type = diffusion::PredictionType::sample}, watch);
   panels.push_back(panel_of(end, title + ", the end"));
 }
 

@@ -16,8 +16,9 @@ int main(int argc, char** argv) {
   double eta = 0;
   diffusion::GridOptions grid;
 
-  CLI::App app{"Prints a sampling plan: one line a stage, the weights on the state x, the estimates "
-               "x0 and eps, and the noise n."};
+  CLI::App app{
+      "Prints a sampling plan: one line a stage, the weights on the state x, the estimates "
+      "x0 and eps, and the noise n."};
   app.add_option("--sampler", sampler, "ddim, ddim-inverse or ddpm")
       ->check(CLI::IsMember({"ddim", "ddim-inverse", "ddpm"}))
       ->capture_default_str();
@@ -34,10 +35,9 @@ int main(int argc, char** argv) {
     const auto schedule = diffusion::NoiseSchedule<>::make(examples::schedule_named(schedule_name));
     const auto show = [](const diffusion::SamplingPlan& plan) {
       const diffusion::Laws laws = diffusion::check_laws(plan);
-      std::cout << plan << plan.steps() << " steps, " << plan.network_calls()
-                << " network calls, " << plan.draws()
-                << " draws; off the laws by at most: mean " << laws.mean << ", variance "
-                << laws.variance << ", continuity " << laws.continuity << "\n";
+      std::cout << plan << plan.steps() << " steps, " << plan.network_calls() << " network calls, "
+                << plan.draws() << " draws; off the laws by at most: mean " << laws.mean
+                << ", variance " << laws.variance << ", continuity " << laws.continuity << "\n";
     };
     if (sampler == "ddim")
       show(diffusion::DdimSampler{schedule, {.steps = steps, .eta = eta, .grid = grid}}.plan());

@@ -15,6 +15,6 @@ cmake --build --preset examples --parallel "$(job_count)" --target sample-images
 picture=build/digits-and-clothing.png
 build/examples/examples/sample-images examples/models/digits-and-clothing \
   --sampler ddim --steps 50 --spacing trailing --guidance 2 \
-  --class 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19 --count 8 --seed 1 \
+  --class 0-19 --count 5 --seed 1 \
   --threads "$(nproc)" --output "$picture"
 echo "The pictures are in $PWD/$picture"

@@ -71,7 +71,9 @@ void declare(CLI::App& app, Arguments& arguments) {
                  "class, or several: 3, or 0,1,2, or 0-9; default: all but the null class");
   app.add_option("--count", arguments.count, "pictures of each class, at least 1")
       ->capture_default_str();
-  app.add_option("--seed", arguments.seed, "seed of the noise")->capture_default_str();
+  app.add_option("--seed", arguments.seed, "seed of the noise, 0 to 2^64 - 1")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--noise", arguments.noise,
                  "philox (a picture does not depend on those beside it) or torch-cpu (as PyTorch "
                  "draws it)")
@@ -161,8 +163,8 @@ diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& con
         arguments.clip == "none" ? diffusion::Clipping::none() : diffusion::Clipping::range(1);
     (ddim ? ddim->clipping : ddpm->clipping) = clipping;
     if (ddim)
-      ddim->epsilon = arguments.clip == "raw" ? diffusion::EpsilonRule::raw
-                                              : diffusion::EpsilonRule::rederived;
+      ddim->epsilon =
+          arguments.clip == "raw" ? diffusion::EpsilonRule::raw : diffusion::EpsilonRule::rederived;
   }
   const int all = config.betas.options.train_timesteps;
   return config.plan<float>({.steps = arguments.steps.value_or(ddim ? std::min(50, all) : all),
@@ -183,8 +185,8 @@ examples::Image picture_grid(const Pictures& pictures, std::size_t classes) {
       tiles.push_back(examples::image_from_planes(
           std::span<const float>(pictures.data() + (column * per_class + row) * size, size),
           channels, height, width));
-  const int columns = classes > 1 ? static_cast<int>(classes)
-                                  : static_cast<int>(std::ceil(std::sqrt(count)));
+  const int columns =
+      classes > 1 ? static_cast<int>(classes) : static_cast<int>(std::ceil(std::sqrt(count)));
   const int factor = std::max(1, 56 / std::max(width, height));
   return examples::upscale(examples::tile_grid(tiles, columns), factor);
 }
@@ -218,9 +220,9 @@ class Job {
     model_.network.set_threads(arguments.threads);
     const auto& config = model_.network.config();
     if (config.out_channels != config.in_channels * (plan_.view().learns_variance() ? 2 : 1))
-      throw std::invalid_argument(
-          "the network answers " + std::to_string(config.out_channels) + " channels for " +
-          std::to_string(config.in_channels) + ", which this scheduler cannot use");
+      throw std::invalid_argument("the network answers " + std::to_string(config.out_channels) +
+                                  " channels for " + std::to_string(config.in_channels) +
+                                  ", which this scheduler cannot use");
     if (arguments.guidance != 1 && model_.classes() < 2)
       throw std::invalid_argument("--guidance needs a network with classes and a null class");
     const auto groups = static_cast<Eigen::Index>(std::max<std::size_t>(classes_.size(), 1));
@@ -236,8 +238,10 @@ class Job {
     std::vector<int> labels;
     for (const int label : classes_)
       labels.insert(labels.end(), static_cast<std::size_t>(arguments_.count), label);
-    sample(diffusion::ClassifierFreeGuidance{examples::conditional(model_.network), labels,
-                                             model_.null_class(), {.scale = arguments_.guidance}});
+    sample(diffusion::ClassifierFreeGuidance{examples::conditional(model_.network),
+                                             labels,
+                                             model_.null_class(),
+                                             {.scale = arguments_.guidance}});
   }
 
  private:
@@ -288,8 +292,9 @@ int complain(const std::exception& error) {
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app{"Pictures from a trained network. Options that are not given come from the folder's "
-               "scheduler_config.json, read as diffusers reads it."};
+  CLI::App app{
+      "Pictures from a trained network. Options that are not given come from the folder's "
+      "scheduler_config.json, read as diffusers reads it."};
   declare(app, arguments);
   std::optional<Job> job;
   try {

@@ -68,8 +68,7 @@ void run_file(Report& report, const Json& file) {
   if (file.contains("full_loop")) golden::run_diffusers_tests(report, file);
   if (file.contains("cpu_sequences")) golden::run_torch_randn(report, file);
   if (file.contains("cuda_randn")) golden::run_torch_cuda_randn(report, file);
-  run_list(file, "cases",
-           [&](const Json& one, std::size_t i) { run_case(report, one, i); });
+  run_list(file, "cases", [&](const Json& one, std::size_t i) { run_case(report, one, i); });
   run_list(file, "functions",
            [&](const Json& one, std::size_t i) { golden::run_guider_function(report, one, i); });
   run_list(file, "loops",

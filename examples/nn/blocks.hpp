@@ -107,9 +107,7 @@ inline bool is_skip(BlockKind kind) {
 inline std::optional<Index> skip_groups(Index quarter) { return std::min<Index>(quarter, 32); }
 
 /// What the skip blocks divide their sums by.
-inline double output_scale(BlockKind kind) {
-  return is_skip(kind) ? std::numbers::sqrt2 : 1.0;
-}
+inline double output_scale(BlockKind kind) { return is_skip(kind) ? std::numbers::sqrt2 : 1.0; }
 
 template <class Scalar>
 Attention<Scalar> block_attention(Parameters<Scalar>& parameters, const std::string& name,
@@ -132,10 +130,11 @@ ResnetBlock<Scalar> resizing_block(Parameters<Scalar>& parameters, const std::st
                                    bool up) {
   const bool skip = is_skip(kind);
   const auto groups = skip ? skip_groups(channels / 4) : config.norm_num_groups;
-  const Resize how =
-      up ? (skip ? Resize::fir_up : Resize::nearest_up)
-         : (skip ? Resize::fir_down : Resize::average_down);
-  return {parameters, name, config,
+  const Resize how = up ? (skip ? Resize::fir_up : Resize::nearest_up)
+                        : (skip ? Resize::fir_down : Resize::average_down);
+  return {parameters,
+          name,
+          config,
           {.in = channels,
            .out = channels,
            .groups_in = groups,
@@ -203,8 +202,7 @@ class DownBlock {
 
   void operator()(Workspace<Scalar>& memory, DownState<Scalar>& state, const Scalar* time) const {
     for (std::size_t i = 0; i < resnets_.size(); ++i) {
-      state.kept.push_back(
-          resnets_[i](memory.kept, memory.scratch, state.kept.back(), time));
+      state.kept.push_back(resnets_[i](memory.kept, memory.scratch, state.kept.back(), time));
       detail::apply_attention(attentions_, i, memory.scratch, state.kept.back());
     }
     if (!shrinks()) return;
@@ -269,8 +267,8 @@ class MidBlock {
   MidBlock(Parameters<Scalar>& parameters, const std::string& name, const Unet2dConfig& config) {
     const Index channels = config.block_out_channels.back();
     const double scale = config.mid_block_scale_factor;
-    const auto groups = config.norm_num_groups ? config.norm_num_groups
-                                               : detail::skip_groups(channels / 4);
+    const auto groups =
+        config.norm_num_groups ? config.norm_num_groups : detail::skip_groups(channels / 4);
     for (const char* number : {".0", ".1"})
       resnets_.emplace_back(parameters, name + ".resnets" + number, config,
                             typename ResnetBlock<Scalar>::Options{.in = channels,
@@ -282,14 +280,13 @@ class MidBlock {
     auto attention_groups = config.attn_norm_num_groups;
     if (!attention_groups && config.resnet_time_scale_shift == TimeShift::add)
       attention_groups = groups;
-    attentions_.emplace_back(
-        parameters, name + ".attentions.0",
-        typename Attention<Scalar>::Options{
-            .channels = channels,
-            .head_dim = config.attention_head_dim.value_or(channels),
-            .groups = attention_groups,
-            .eps = config.norm_eps,
-            .rescale = scale});
+    attentions_.emplace_back(parameters, name + ".attentions.0",
+                             typename Attention<Scalar>::Options{
+                                 .channels = channels,
+                                 .head_dim = config.attention_head_dim.value_or(channels),
+                                 .groups = attention_groups,
+                                 .eps = config.norm_eps,
+                                 .rescale = scale});
   }
 
   void operator()(Workspace<Scalar>& memory, UpState<Scalar>& state, const Scalar* time) const {
@@ -313,8 +310,8 @@ class UpBlock {
     BlockKind kind = BlockKind::plain;
     Index previous = 0;  ///< the width of the level below
     Index out = 0;
-    Index next = 0;      ///< the width that the last kept features of the level have
-    bool last = false;   ///< keeps its size
+    Index next = 0;     ///< the width that the last kept features of the level have
+    bool last = false;  ///< keeps its size
   };
 
   UpBlock(Parameters<Scalar>& parameters, const std::string& name, const Unet2dConfig& config,
@@ -334,8 +331,8 @@ class UpBlock {
               .groups_in = skip_ ? joined_groups(kind, below, kept) : config.norm_num_groups,
               .groups_out = skip_ ? detail::skip_groups(options.out / 4) : config.norm_num_groups,
               .output_scale = detail::output_scale(kind)});
-      const bool attends = kind == BlockKind::attention ||
-                           (kind == BlockKind::attention_skip && i == 0);
+      const bool attends =
+          kind == BlockKind::attention || (kind == BlockKind::attention_skip && i == 0);
       if (attends)
         attentions_.push_back(detail::block_attention(parameters, name + ".attentions" + number,
                                                       config, kind, options.out));
@@ -382,8 +379,8 @@ class UpBlock {
                    const Unet2dConfig& config, const Options& options) {
     const BlockKind kind = options.kind;
     if (skip_) {
-      larger_resnet_ = detail::resizing_block(parameters, name + ".resnet_up", config, kind,
-                                              options.out, true);
+      larger_resnet_ =
+          detail::resizing_block(parameters, name + ".resnet_up", config, kind, options.out, true);
       picture_norm_.emplace(parameters, name + ".skip_norm", options.out,
                             detail::skip_groups(options.out / 4), config.norm_eps);
       picture_out_.emplace(parameters, name + ".skip_conv", conv3x3(options.out, 3));

@@ -73,7 +73,7 @@ inline constexpr int packet_size = Eigen::internal::unpacket_traits<Packet<Scala
 inline constexpr int tile_packets = 3;
 
 template <class Scalar>
-inline constexpr int tile_columns = tile_packets * packet_size<Scalar>;
+inline constexpr int tile_columns = tile_packets* packet_size<Scalar>;
 
 /// Rows x (Packets * packet_size) of the product. Each number is summed over the depth in order,
 /// wherever in the product it stands: the split into tiles does not show in the result.

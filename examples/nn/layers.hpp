@@ -37,7 +37,9 @@ void affine_activation(Activation act, const Scalar* from, Index count, Scalar s
     case Activation::silu:
       y = (scale * x + shift) / (Scalar(1) + (-(scale * x + shift)).exp());
       return;
-    case Activation::relu: y = (scale * x + shift).max(Scalar(0)); return;
+    case Activation::relu:
+      y = (scale * x + shift).max(Scalar(0));
+      return;
     case Activation::gelu:
       y = (scale * x + shift).unaryExpr([](Scalar v) {
         return v / 2 * (1 + std::erf(v / std::numbers::sqrt2_v<Scalar>));
@@ -83,7 +85,7 @@ class Linear {
 /// The shape of a convolution: kernel and stride alike in both directions.
 struct ConvShape {
   Index in = 0, out = 0;
-  Index kernel = 3, stride = 1;  ///< kernel 1 or 3
+  Index kernel = 3, stride = 1;         ///< kernel 1 or 3
   Index pad_before = 1, pad_after = 1;  ///< zeros above and left, below and right
   Index enlarge = 1;  ///< the input is enlarged so many times first, each pixel repeated
 
@@ -352,8 +354,7 @@ class Attention {
   static Index heads(const Options& options) {
     if (options.head_dim > options.channels)
       detail::fail("config.json: attention_head_dim is " + std::to_string(options.head_dim) +
-                   ", must be at most the width of its block, " +
-                   std::to_string(options.channels));
+                   ", must be at most the width of its block, " + std::to_string(options.channels));
     return options.channels / options.head_dim;
   }
 
@@ -401,11 +402,14 @@ enum class Resize { none, nearest_up, average_down, fir_up, fir_down };
 
 inline Index resized(Resize how, Index extent) {
   switch (how) {
-    case Resize::none: return extent;
+    case Resize::none:
+      return extent;
     case Resize::nearest_up:
-    case Resize::fir_up: return 2 * extent;
+    case Resize::fir_up:
+      return 2 * extent;
     case Resize::average_down:
-    case Resize::fir_down: return extent / 2;
+    case Resize::fir_down:
+      return extent / 2;
   }
   return extent;
 }
@@ -419,12 +423,16 @@ struct ResizeTaps {
   static ResizeTaps of(Resize how, Index i) {
     const bool odd = i % 2 != 0;
     switch (how) {
-      case Resize::none: return {{1.0}, 1, i};
-      case Resize::nearest_up: return {{1.0}, 1, i / 2};
-      case Resize::average_down: return {{0.5, 0.5}, 2, 2 * i};
+      case Resize::none:
+        return {{1.0}, 1, i};
+      case Resize::nearest_up:
+        return {{1.0}, 1, i / 2};
+      case Resize::average_down:
+        return {{0.5, 0.5}, 2, 2 * i};
       case Resize::fir_up:
         return odd ? ResizeTaps{{0.75, 0.25}, 2, i / 2} : ResizeTaps{{0.25, 0.75}, 2, i / 2 - 1};
-      case Resize::fir_down: return {{0.125, 0.375, 0.375, 0.125}, 4, 2 * i - 1};
+      case Resize::fir_down:
+        return {{0.125, 0.375, 0.375, 0.125}, 4, 2 * i - 1};
     }
     return {};
   }

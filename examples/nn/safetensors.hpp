@@ -109,9 +109,12 @@ inline std::optional<Dtype> dtype_named(std::string_view name) {
 inline std::size_t size_of(Dtype dtype) {
   switch (dtype) {
     case Dtype::f16:
-    case Dtype::bf16: return 2;
-    case Dtype::f32: return 4;
-    case Dtype::f64: return 8;
+    case Dtype::bf16:
+      return 2;
+    case Dtype::f32:
+      return 4;
+    case Dtype::f64:
+      return 8;
   }
   fail("unknown element type");
 }
@@ -135,10 +138,18 @@ template <class Scalar>
 std::vector<Scalar> values_of(const TensorView& tensor) {
   std::vector<Scalar> values(tensor.bytes.size() / detail::size_of(tensor.dtype));
   switch (tensor.dtype) {
-    case Dtype::f16: detail::convert<Eigen::half>(tensor.bytes, values); break;
-    case Dtype::bf16: detail::convert<Eigen::bfloat16>(tensor.bytes, values); break;
-    case Dtype::f32: detail::convert<float>(tensor.bytes, values); break;
-    case Dtype::f64: detail::convert<double>(tensor.bytes, values); break;
+    case Dtype::f16:
+      detail::convert<Eigen::half>(tensor.bytes, values);
+      break;
+    case Dtype::bf16:
+      detail::convert<Eigen::bfloat16>(tensor.bytes, values);
+      break;
+    case Dtype::f32:
+      detail::convert<float>(tensor.bytes, values);
+      break;
+    case Dtype::f64:
+      detail::convert<double>(tensor.bytes, values);
+      break;
   }
   return values;
 }
@@ -178,16 +189,13 @@ class SafeTensors {
     const std::string_view header = header_text();
     const auto data = std::span<const std::byte>(bytes_).subspan(length_bytes + header.size());
     const auto json = detail::parse_json(header, name_ + ": header");
-    if (!json.is_object())
-      fail("the header is " + detail::shown(json) + ", must be a JSON object");
+    if (!json.is_object()) fail("the header is " + detail::shown(json) + ", must be a JSON object");
     for (const auto& [key, entry] : json.items())
       if (key != "__metadata__") tensors_.emplace(key, tensor(key, entry, data));
     check_cover(data);
   }
 
-  [[noreturn]] void fail(const std::string& message) const {
-    detail::fail(name_ + ": " + message);
-  }
+  [[noreturn]] void fail(const std::string& message) const { detail::fail(name_ + ": " + message); }
 
   std::string_view header_text() const {
     if (bytes_.size() < length_bytes)

@@ -53,8 +53,10 @@ class TimeProjection {
 
   void operator()(double t, Scalar* embedding) const {
     switch (kind_) {
-      case TimeEmbedding::positional: return sinusoids(static_cast<float>(t), embedding);
-      case TimeEmbedding::fourier: return fourier(static_cast<float>(t), embedding);
+      case TimeEmbedding::positional:
+        return sinusoids(static_cast<float>(t), embedding);
+      case TimeEmbedding::fourier:
+        return fourier(static_cast<float>(t), embedding);
       case TimeEmbedding::learned:
         std::copy_n(table_.data() + static_cast<Index>(t) * width_, width_, embedding);
         return;

@@ -92,14 +92,13 @@ class Unet2d<Scalar>::Implementation {
     Index width = config_.block_out_channels.back();
     for (std::size_t i = 0; i <= last; ++i) {
       const Index previous = std::exchange(width, config_.block_out_channels[last - i]);
-      up_.emplace_back(
-          parameters, "up_blocks." + std::to_string(i), config_,
-          typename UpBlock<Scalar>::Options{
-              .kind = config_.up_block_types[i],
-              .previous = previous,
-              .out = width,
-              .next = config_.block_out_channels[i == last ? 0 : last - i - 1],
-              .last = i == last});
+      up_.emplace_back(parameters, "up_blocks." + std::to_string(i), config_,
+                       typename UpBlock<Scalar>::Options{
+                           .kind = config_.up_block_types[i],
+                           .previous = previous,
+                           .out = width,
+                           .next = config_.block_out_channels[i == last ? 0 : last - i - 1],
+                           .last = i == last});
     }
   }
 
@@ -121,13 +120,12 @@ class Unet2d<Scalar>::Implementation {
   void check_classes(std::size_t batch, std::span<const int> labels,
                      std::span<const Scalar> class_vectors) const {
     const ClassEmbedding kind = config_.class_embedding;
-    const bool takes_labels =
-        kind == ClassEmbedding::table || kind == ClassEmbedding::timestep;
+    const bool takes_labels = kind == ClassEmbedding::table || kind == ClassEmbedding::timestep;
     if (!takes_labels && !labels.empty())
       fail(std::to_string(labels.size()) + " class labels given, the network takes none");
     if (takes_labels && labels.size() != batch)
-      fail(std::to_string(labels.size()) + " class labels for a batch of " +
-           std::to_string(batch) + ", must be one for each sample");
+      fail(std::to_string(labels.size()) + " class labels for a batch of " + std::to_string(batch) +
+           ", must be one for each sample");
     for (const int label : labels) embedding_.check_label(label);
 
     const bool takes_vectors = kind == ClassEmbedding::identity;
@@ -173,13 +171,10 @@ class Unet2d<Scalar>::Implementation {
       if (block.grows()) now *= 2;
     }
     if (picture != 0 && picture != extent)
-      refuse("the picture beside the skip blocks ends with " + std::to_string(picture) +
-             " pixels");
+      refuse("the picture beside the skip blocks ends with " + std::to_string(picture) + " pixels");
   }
 
-  [[noreturn]] static void fail(const std::string& message) {
-    detail::fail("Unet2d: " + message);
-  }
+  [[noreturn]] static void fail(const std::string& message) { detail::fail("Unet2d: " + message); }
 
   /// Calls sample(i, memory) for every i below `count`, on all threads.
   template <class Sample>
@@ -287,8 +282,7 @@ int Unet2d<Scalar>::threads() const {
 }
 
 template <class Scalar>
-void Unet2d<Scalar>::operator()(const Batch& x, double t, std::span<const int> labels,
-                                Batch& out) {
+void Unet2d<Scalar>::operator()(const Batch& x, double t, std::span<const int> labels, Batch& out) {
   implementation_->run(x, std::span(&t, 1), labels, {}, out);
 }
 

@@ -99,8 +99,7 @@ class ConfigReader {
     const bool fits = value.is_number_integer() &&
                       !(value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX);
     if (!fits || value.get<std::int64_t>() < low || value.get<std::int64_t>() > high)
-      refuse(name, value,
-             "an integer from " + std::to_string(low) + " to " + std::to_string(high));
+      refuse(name, value, "an integer from " + std::to_string(low) + " to " + std::to_string(high));
     return value.get<std::int64_t>();
   }
 
@@ -294,8 +293,8 @@ inline Unet2dConfig Unet2dConfig::parse(std::string_view text) {
   if (config.mid_block_scale_factor == 0.0)
     detail::fail("config.json: mid_block_scale_factor is 0, must not be 0");
   reader.integer("downsample_padding", config.downsample_padding, 0, 1024);
-  const std::vector<std::pair<std::string, Resampling>> resamplings{
-      {"conv", Resampling::conv}, {"resnet", Resampling::resnet}};
+  const std::vector<std::pair<std::string, Resampling>> resamplings{{"conv", Resampling::conv},
+                                                                    {"resnet", Resampling::resnet}};
   reader.word("downsample_type", config.downsample_type, resamplings);
   reader.word("upsample_type", config.upsample_type, resamplings);
   config.act_fn = detail::activation(reader);
@@ -315,8 +314,9 @@ inline Unet2dConfig Unet2dConfig::parse(std::string_view text) {
   reader.integer("num_train_timesteps", num_train_timesteps, 1, INT32_MAX);
   config.num_train_timesteps = num_train_timesteps.value_or(0);
   if (config.time_embedding_type == TimeEmbedding::learned && !num_train_timesteps)
-    detail::fail("config.json: num_train_timesteps is null, must be at least 1 with "
-                 "time_embedding_type \"learned\"");
+    detail::fail(
+        "config.json: num_train_timesteps is null, must be at least 1 with "
+        "time_embedding_type \"learned\"");
   detail::check_skip_blocks(config);
   return config;
 }

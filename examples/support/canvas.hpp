@@ -35,11 +35,12 @@ inline constexpr Color grey{120, 120, 120};
 inline constexpr Color light_grey{226, 226, 226};
 
 /// Distinct colours for the lines of a plot, told apart by the colour-blind as well (the set of
-/// Okabe and Ito); after eight they repeat.
+/// Okabe and Ito); after twelve they repeat.
 inline Color series_color(std::size_t i) {
-  constexpr std::array<Color, 8> colors{
+  constexpr std::array<Color, 12> colors{
       Color{0, 114, 178}, Color{213, 94, 0},   Color{0, 158, 115},  Color{204, 121, 167},
-      Color{230, 159, 0}, Color{86, 180, 233}, Color{110, 85, 160}, Color{100, 100, 100}};
+      Color{230, 159, 0}, Color{86, 180, 233}, Color{110, 85, 160}, Color{100, 100, 100},
+      Color{140, 20, 20}, Color{20, 60, 30},   Color{160, 110, 60}, Color{30, 30, 120}};
   return colors[i % colors.size()];
 }
 
@@ -514,8 +515,9 @@ inline Image draw_panels(std::span<const Panel> panels, int columns, int panel_w
   const int rows = (count + columns - 1) / columns;
   Canvas canvas(columns * panel_width, rows * panel_height);
   for (int i = 0; i < count; ++i) {
-    draw_panel(canvas, panels[static_cast<std::size_t>(i)], (i % columns) * panel_width,
-               (i / columns) * panel_height, panel_width, panel_height);
+    const int left = i % columns * panel_width;
+    const int top = i / columns * panel_height;
+    draw_panel(canvas, panels[static_cast<std::size_t>(i)], left, top, panel_width, panel_height);
   }
   return canvas.image();
 }

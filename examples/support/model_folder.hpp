@@ -45,9 +45,9 @@ inline Model load_model(const std::filesystem::path& folder, const std::string& 
 
 /// The network as guidance asks it: one class for each sample.
 inline auto conditional(nn::Unet2d<float>& network) {
-  return [&network, labels = std::vector<int>()](
-             const nn::Unet2d<float>::Batch& x, double t,
-             const diffusion::Conditions<int>& classes, nn::Unet2d<float>::Batch& out) mutable {
+  return [&network, labels = std::vector<int>()](const nn::Unet2d<float>::Batch& x, double t,
+                                                 const diffusion::Conditions<int>& classes,
+                                                 nn::Unet2d<float>::Batch& out) mutable {
     labels.clear();
     for (std::size_t i = 0; i < classes.size(); ++i) labels.push_back(classes[i]);
     network(x, t, labels, out);

@@ -95,8 +95,8 @@ inline void check_batch_step(Case& check, const Json& one) {
     const auto grid = diffusion::make_grid(config.schedule<float>(), 1, options);
     const auto plan = config.plan(grid, run_of(one, config));
     const Tensor<float> x = dummy_sample(shape_of(one.at("shape"))) + shifts[t];
-    const auto zeros = std::vector<Numbers>(
-        static_cast<std::size_t>(plan.draws()), Numbers(static_cast<std::size_t>(x.size()), 0.0));
+    const auto zeros = std::vector<Numbers>(static_cast<std::size_t>(plan.draws()),
+                                            Numbers(static_cast<std::size_t>(x.size()), 0.0));
     diffusion::RecordedNoise silence(zeros);
     sum += sum_of_magnitudes(replay(plan, x, silence, config, one.at("model")));
     count += static_cast<double>(x.size());
@@ -151,8 +151,7 @@ inline void run_diffusers_tests(Report& report, const Json& file) {
     });
   index = 0;
   for (const Json& one : file.at("variance"))
-    report.run(name("variance", one, index++), 0,
-               [&](Case& check) { check_variance(check, one); });
+    report.run(name("variance", one, index++), 0, [&](Case& check) { check_variance(check, one); });
   index = 0;
   for (const Json& one : file.at("timesteps"))
     report.run(name("timesteps", one, index++), 1e-9,

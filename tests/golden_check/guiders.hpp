@@ -19,8 +19,8 @@ namespace golden {
 /// when int(start n) <= step < int(stop n). Its "original formulation" c + w (c - u) has g = w + 1.
 inline diffusion::GuidanceOptions guidance_at(const Json& guider, int step, int n) {
   const auto bound = [&](const char* key) { return static_cast<int>(number(guider.at(key)) * n); };
-  const bool active = guider.at("enabled").get<bool>() && step >= bound("start") &&
-                      step < bound("stop");
+  const bool active =
+      guider.at("enabled").get<bool>() && step >= bound("start") && step < bound("stop");
   if (!active) return {};
   const bool original = guider.at("use_original_formulation");
   return {.scale = number(guider.at("guidance_scale")) + (original ? 1 : 0),
@@ -47,9 +47,9 @@ int guide(const Tensor<Scalar>& x, const diffusion::Query& query, Tensor<Scalar>
     const Eigen::Index size = z.size() / z.dimension(0);
     for (Eigen::Index sample = 0; sample < z.dimension(0); ++sample)
       for (Eigen::Index i = 0; i < size; ++i)
-        f.data()[sample * size + i] = predict(conditions[static_cast<std::size_t>(sample)],
-                                              z.data()[sample * size + i],
-                                              sample % x.dimension(0) * size + i);
+        f.data()[sample * size + i] =
+            predict(conditions[static_cast<std::size_t>(sample)], z.data()[sample * size + i],
+                    sample % x.dimension(0) * size + i);
   };
   const std::vector<int> conditions(static_cast<std::size_t>(x.dimension(0)), 1);
   diffusion::ClassifierFreeGuidance guidance(network, conditions, 0, options);
@@ -103,8 +103,8 @@ inline void check_guided_loop(Case& check, const Json& one) {
             return condition == 1 ? wave(value, query.t) : unconditional_wave(value, query.t);
           });
   };
-  compare_run(check, plan, tensor<double>(numbers(one.at("initial_sample")),
-                                          shape_of(one.at("shape"))),
+  compare_run(check, plan,
+              tensor<double>(numbers(one.at("initial_sample")), shape_of(one.at("shape"))),
               tensors(one.at("noise")), options_of(config), trajectory_of(one), ask);
 }
 
@@ -120,17 +120,16 @@ inline void check_thresholding(Case& check, const Json& one) {
   const auto clipping = diffusion::Clipping::dynamic(number(one.at("dynamic_thresholding_ratio")),
                                                      number(one.at("sample_max_value")));
   const auto schedule = diffusion::NoiseSchedule<>::linear();
-  const auto plan = diffusion::ddim_plan(diffusion::make_grid(schedule, 1),
-                                         {.steps = 1, .clipping = clipping});
+  const auto plan =
+      diffusion::ddim_plan(diffusion::make_grid(schedule, 1), {.steps = 1, .clipping = clipping});
   diffusion::SampleOptions options;
   options.prediction_type = diffusion::PredictionType::sample;
   Trajectory expected;
   expected.steps = {0};
   expected.states = {numbers(one.at("out"))};
-  compare_run(check, plan, Tensor<double>(sample), {}, options, expected,
-              [&](const Tensor<double>&, const diffusion::Query&, Tensor<double>& out) {
-                out = sample;
-              });
+  compare_run(
+      check, plan, Tensor<double>(sample), {}, options, expected,
+      [&](const Tensor<double>&, const diffusion::Query&, Tensor<double>& out) { out = sample; });
 }
 
 /// Rescaling as guidance does it: at scale 2 the prediction u = 2 c - r makes r of c before it is

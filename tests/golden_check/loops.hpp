@@ -20,7 +20,7 @@ namespace golden {
 
 /// What a loop must give, stage by stage; steps are counted from the first that is taken.
 struct Trajectory {
-  std::vector<int> steps;            ///< after which stages the state is known
+  std::vector<int> steps;  ///< after which stages the state is known
   std::vector<Numbers> states;
   std::vector<Numbers> predictions;  ///< x0 of the same stages; an empty one is not known
   std::vector<int> noise_steps;      ///< the stage that drew each noise tensor
@@ -73,9 +73,8 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
     const bool compares = known < expected.steps.size() && expected.steps[known] == stage;
     if (run.asks()) ask(run.input(), run.query(), run.output());
     const auto compare = [&](const char* what, const Numbers& wanted, const Numbers& got) {
-      check.compare(text(what, " of step ", stage), wanted, got, [&] {
-        return describe(plan, stage, options.prediction_type);
-      });
+      check.compare(text(what, " of step ", stage), wanted, got,
+                    [&] { return describe(plan, stage, options.prediction_type); });
     };
     if (compares && !expected.predictions.empty() && !expected.predictions[known].empty())
       compare("pred_original_sample", expected.predictions[known], numbers(run.preview()));
@@ -85,8 +84,8 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
     const auto drawn = static_cast<std::ptrdiff_t>(left - recorded.remaining());
     const auto wanted = std::count(expected.noise_steps.begin(), expected.noise_steps.end(), stage);
     if (drawn != wanted)
-      check.require(false, text("step ", stage, " draws ", drawn, " tensors of noise instead of ",
-                                wanted));
+      check.require(
+          false, text("step ", stage, " draws ", drawn, " tensors of noise instead of ", wanted));
     if (compares) compare("trajectory", expected.states[known++], numbers(run.state()));
   }
   check.require(known == expected.steps.size(),
@@ -105,10 +104,10 @@ Tensor<Scalar> initial_state(Case& check, const Json& one, const diffusion::Diff
   if (one.contains("begin_index")) {
     const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
     const Numbers times(static_cast<std::size_t>(shape[0]), first_timestep);
-    check.compare("initial_sample", initial,
-                  numbers(forward.add_noise(tensor<Scalar>(numbers(one.at("clean_sample")), shape),
-                                            tensor<Scalar>(numbers(one.at("clean_noise")), shape),
-                                            times)));
+    check.compare(
+        "initial_sample", initial,
+        numbers(forward.add_noise(tensor<Scalar>(numbers(one.at("clean_sample")), shape),
+                                  tensor<Scalar>(numbers(one.at("clean_noise")), shape), times)));
   }
   return tensor<Scalar>(initial, shape);
 }

@@ -80,21 +80,21 @@ inline void run_cpu_draws(Report& report, const Json& list) {
 inline void run_cpu_sequences(Report& report, const Json& list) {
   std::size_t index = 0;
   for (const Json& one : list)
-    report.run(name_of_draw("torch_randn/cpu_sequences", index++, one), tolerance_of_dtype(one),
-               [&](Case& check) {
-                 auto noise = seeded(one);
-                 const std::string function = one.at("function");
-                 const Json &calls = one.at("calls"), &values = one.at("values");
-                 check.require(calls.size() == values.size(), "calls and values differ in length");
-                 for (std::size_t i = 0; i < std::min(calls.size(), values.size()); ++i) {
-                   const bool mixed = function == "mixed";
-                   check.compare(text("call ", i), numbers(values[i]),
-                                 draw(noise, one,
-                                      mixed ? calls[i].at(0).get<std::string>() : function,
-                                      mixed ? calls[i].at(1).get<std::size_t>()
-                                            : calls[i].get<std::size_t>()));
-                 }
-               });
+    report.run(
+        name_of_draw("torch_randn/cpu_sequences", index++, one), tolerance_of_dtype(one),
+        [&](Case& check) {
+          auto noise = seeded(one);
+          const std::string function = one.at("function");
+          const Json &calls = one.at("calls"), &values = one.at("values");
+          check.require(calls.size() == values.size(), "calls and values differ in length");
+          for (std::size_t i = 0; i < std::min(calls.size(), values.size()); ++i) {
+            const bool mixed = function == "mixed";
+            check.compare(
+                text("call ", i), numbers(values[i]),
+                draw(noise, one, mixed ? calls[i].at(0).get<std::string>() : function,
+                     mixed ? calls[i].at(1).get<std::size_t>() : calls[i].get<std::size_t>()));
+          }
+        });
 }
 
 inline void run_cpu_tensors(Report& report, const Json& list) {
@@ -125,9 +125,9 @@ inline void run_philox_blocks(Report& report, const Json& vectors) {
   std::size_t index = 0;
   for (const Json& one : vectors)
     report.run(text("torch_randn/philox4x32_10_block/", index++), 0, [&](Case& check) {
-      const auto block = diffusion::philox4x32_10(
-          one.at("counter").get<std::array<std::uint32_t, 4>>(),
-          one.at("key").get<std::array<std::uint32_t, 2>>());
+      const auto block =
+          diffusion::philox4x32_10(one.at("counter").get<std::array<std::uint32_t, 4>>(),
+                                   one.at("key").get<std::array<std::uint32_t, 2>>());
       check.compare("output", numbers(one.at("output")), Numbers(block.begin(), block.end()));
     });
 }

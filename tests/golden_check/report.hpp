@@ -162,8 +162,8 @@ class Report {
       failure = error.what();
     }
     ++(failure.empty() ? passed_ : failed_);
-    std::printf("%s  %8.1e  %s%s%s\n", failure.empty() ? "pass" : "FAIL", one.error(),
-                name.c_str(), failure.empty() ? "" : ": ", failure.c_str());
+    std::printf("%s  %8.1e  %s%s%s\n", failure.empty() ? "pass" : "FAIL", one.error(), name.c_str(),
+                failure.empty() ? "" : ": ", failure.c_str());
     if (!explained_) return;
     if (failure.empty())
       std::printf("nothing differs: the largest error is %.3g of at most %.3g\n", one.error(),

@@ -125,9 +125,9 @@ void check_add_noise(Case& check, const Json& one) {
   check.compare("noisy", numbers(one.at("noisy")),
                 numbers(forward.add_noise(sample, noise, times)));
   if (!one.contains("velocity")) return;
-  check.compare("velocity", numbers(one.at("velocity")),
-                numbers(forward.training_target(diffusion::PredictionType::v, sample, noise,
-                                                times)));
+  check.compare(
+      "velocity", numbers(one.at("velocity")),
+      numbers(forward.training_target(diffusion::PredictionType::v, sample, noise, times)));
 }
 
 inline void run_add_noise(Report& report, const Json& one, std::size_t index) {

@@ -5,6 +5,7 @@
 #include <diffusion/tensor/state.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -16,12 +17,13 @@ struct Query {
   double t = 0;      ///< the time that the network is told
   double alpha = 1;  ///< the level of the state, x = alpha x0 + sigma eps
   double sigma = 0;
-  int stage = 0;     ///< the plan's stage that asks
-  int step = 0;      ///< the grid's step that it belongs to
-  int steps = 1;     ///< how many steps the plan has
-  int branch = 0;    ///< which of several asks of one stage this is (guidance numbers them)
+  int stage = 0;   ///< the plan's stage that asks
+  int step = 0;    ///< the grid's step that it belongs to
+  int steps = 1;   ///< how many steps the plan has
+  int branch = 0;  ///< which of several asks of one stage this is (guidance numbers them)
   PredictionType prediction_type = PredictionType::epsilon;
   std::span<const double> times{};  ///< one time per sample where these differ, else empty
+  std::size_t samples = 0;  ///< samples in x (1 for an unbatched state); 0: as many as x's batch
 };
 
 /// The three forms of a denoiser, the function that the user plugs in. x is (batch, ...); `out`
@@ -36,9 +38,13 @@ struct Query {
 /// `PredictionType prediction_type() const`, which overrules the option of the same name;
 /// `Shape output_shape(const Shape& input) const`, where `out` has a shape of its own.
 template <class D, class T>
-concept WritingDenoiser = State<T> && std::invocable<D&, const T&, double, TensorOf<T>&>;
+concept WritingDenoiser = State<T> && std::invocable < D&,
+        const T&, double, TensorOf<T>
+& > ;
 template <class D, class T>
-concept QueryingDenoiser = State<T> && std::invocable<D&, const T&, const Query&, TensorOf<T>&>;
+concept QueryingDenoiser = State<T> && std::invocable < D&,
+        const T&, const Query&, TensorOf<T>
+& > ;
 template <class D, class T>
 concept ReturningDenoiser = State<T> && std::invocable<D&, const T&, double>;
 

@@ -55,7 +55,8 @@ class ForwardDiffusion {
   GaussianKernel posterior(double s, double t) const {
     const Knot to = level(s);
     const Knot from = level(t);
-    if (!(s < t)) fail(detail::text("q(x_s | x_t, x_0) has s = ", s, "; it must be less than t = ", t));
+    if (!(s < t))
+      fail(detail::text("q(x_s | x_t, x_0) has s = ", s, "; it must be less than t = ", t));
     const double k = fresh_share(from, to);
     const double ratio = to.sigma / from.sigma;
     return {from.alpha / to.alpha * ratio * ratio, to.alpha * k, to.sigma * to.sigma * k};
@@ -119,10 +120,9 @@ class ForwardDiffusion {
       const auto on_x0 = static_cast<Real>(weights.on_x0);
       const auto on_eps = static_cast<Real>(weights.on_eps);
       const std::size_t first = sample * blocks.size;
-      detail::transform_lanes(
-          StateTraits<T>::data(x0) + first, StateTraits<T>::data(eps) + first,
-          StateTraits<T>::data(out) + first, blocks.size,
-          [=](const auto& x, const auto& e) { return on_x0 * x + on_eps * e; });
+      detail::transform_lanes(StateTraits<T>::data(x0) + first, StateTraits<T>::data(eps) + first,
+                              StateTraits<T>::data(out) + first, blocks.size,
+                              [=](const auto& x, const auto& e) { return on_x0 * x + on_eps * e; });
     }
   }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -57,7 +58,9 @@ class KeptTensor {
 
 /// How guidance asks its network for the two predictions.
 enum class GuidanceCalls {
-  joined,    ///< once, on a batch of twice the size: the unconditional half first
+  /// Once, on a batch of twice the size, the unconditional half first; Query::branch is 0 and
+  /// Query::samples counts both halves. Unbatched states are asked separately all the same.
+  joined,
   separate,  ///< twice, on the batch itself; Query::branch is 0 without and 1 with condition
 };
 
@@ -99,9 +102,13 @@ double standard_deviation(const S* x, std::size_t n) {
 /// its half of the channels comes from the conditional prediction. One condition per sample; the
 /// null condition stands for none. At g = 1 only the conditional network is asked.
 ///
-/// Not thread-safe: it holds buffers, made at the first call and kept; one object per run at a time.
+/// Not thread-safe: it holds buffers, made at the first call and kept; one object per run at a
+/// time.
 template <class Network, class Condition>
 class ClassifierFreeGuidance {
+  static_assert(!std::is_same_v<Condition, bool>,
+                "std::vector<bool> holds no bools that could be referred to; use int for bool");
+
  public:
   /// Fails for a scale that is not finite and a rescale outside [0, 1]. The number of conditions is
   /// checked when sampling.
@@ -120,7 +127,8 @@ class ClassifierFreeGuidance {
   template <State Tensor>
   void operator()(const Tensor& x, const Query& query, TensorOf<Tensor>& out) {
     const auto shape = StateTraits<Tensor>::shape(x);
-    const std::size_t batch = blocks_of<Tensor>(shape, true).batch;
+    const std::size_t first_extent = blocks_of<Tensor>(shape, true).batch;
+    const std::size_t batch = query.samples > 0 ? query.samples : first_extent;
     if (conditions_.size() != batch)
       fail(detail::text("guidance has ", conditions_.size(), " conditions for a batch of ", batch,
                         "; it needs one per sample"));
@@ -131,7 +139,8 @@ class ClassifierFreeGuidance {
     using Owner = TensorOf<Tensor>;
     const auto out_shape = StateTraits<Owner>::shape(out);
     const auto n = static_cast<std::size_t>(x.size());
-    if (options_.calls == GuidanceCalls::separate) {
+    // A state that is one sample has no dimension along which two could be joined.
+    if (options_.calls == GuidanceCalls::separate || first_extent != batch) {
       Owner& without = second_.template get<Owner>(out_shape);
       call(x, asked, {conditions_, null_, 0, batch}, out);
       asked.branch = 0;
@@ -143,6 +152,7 @@ class ClassifierFreeGuidance {
       std::copy_n(x.data(), n, twice.data());
       std::copy_n(x.data(), n, twice.data() + n);
       asked.branch = 0;
+      asked.samples = 2 * batch;
       call(twice, asked, {conditions_, null_, batch, 2 * batch}, both);
       guide(both.data(), both.data() + out.size(), out, batch, n / batch);
     }
@@ -156,10 +166,10 @@ class ClassifierFreeGuidance {
                                  Out&>) {
       network_(x, query.t, conditions, out);
     } else {
-      static_assert(std::invocable<Network&, const Tensor&, const Query&,
-                                   const Conditions<Condition>&, Out&>,
-                    "a conditional network must be callable as (const Tensor& x, double t, const "
-                    "Conditions<Condition>& conditions, Tensor& out), or with const Query& for t");
+      static_assert(
+          std::invocable<Network&, const Tensor&, const Query&, const Conditions<Condition>&, Out&>,
+          "a conditional network must be callable as (const Tensor& x, double t, const "
+          "Conditions<Condition>& conditions, Tensor& out), or with const Query& for t");
       network_(x, query, conditions, out);
     }
   }

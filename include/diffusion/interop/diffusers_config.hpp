@@ -73,8 +73,8 @@ struct DiffusersBetas {
       table = table.with_terminal_alpha_cumprod(options.terminal_alpha_cumprod);
     const auto used = static_cast<std::size_t>(options.train_timesteps);
     if (used == trained.size()) return table;
-    return NoiseSchedule<Scalar>::from_betas({table.betas().begin(), table.betas().begin() +
-                                              static_cast<std::ptrdiff_t>(used)});
+    return NoiseSchedule<Scalar>::from_betas(
+        {table.betas().begin(), table.betas().begin() + static_cast<std::ptrdiff_t>(used)});
   }
 };
 
@@ -191,7 +191,7 @@ inline void restore_infinity(nlohmann::json& value) {
   const auto& text = value.get_ref<const std::string&>();
   if (text.empty() || text[0] != '\0') return;
   const double infinity = std::numeric_limits<double>::infinity();
-  value = text[1] == '-' ? -infinity
+  value = text[1] == '-'   ? -infinity
           : text[1] == 'I' ? infinity
                            : std::numeric_limits<double>::quiet_NaN();
 }
@@ -418,9 +418,9 @@ inline DiffusersBetas read_betas(ConfigKeys& keys, BetaNames known) {
     fail(text(keys.class_name(), ": trained_betas has ", betas.trained.size(),
               " entries; num_train_timesteps is ", used, ", so it must have at least as many"));
   if (betas.trained.size() > used)
-    keys.note(DiffusersNote::Kind::questionable, "num_train_timesteps",
-              text("of the ", betas.trained.size(), " trained_betas only the first ", used,
-                   " are used"));
+    keys.note(
+        DiffusersNote::Kind::questionable, "num_train_timesteps",
+        text("of the ", betas.trained.size(), " trained_betas only the first ", used, " are used"));
   for (const char* key : {"beta_schedule", "beta_start", "beta_end"})
     if (keys.has(key))
       keys.note(DiffusersNote::Kind::overruled, key, "trained_betas are used instead");
@@ -469,8 +469,7 @@ inline DiffusersMethod read_ddpm(ConfigKeys& keys, int train_timesteps, Behaviou
   DdpmOptions options;
   options.grid = read_grid(keys, spacing_names, train_timesteps);
   options.clipping = read_clipping(keys);
-  options.variance =
-      keys.choice<VarianceType>("variance_type", "fixed_small", variance_type_names);
+  options.variance = keys.choice<VarianceType>("variance_type", "fixed_small", variance_type_names);
   options.noise_at_end = behaviour == Behaviour::compatible;
   if (options.variance == VarianceType::fixed_large_log)
     keys.note(DiffusersNote::Kind::questionable, "variance_type",
@@ -571,9 +570,8 @@ inline DiffusersConfig read_diffusers_config(const nlohmann::json& object,
   detail::ConfigKeys keys(object, std::string(known.name));
   DiffusersConfig config;
   config.class_name = known.name;
-  config.betas =
-      detail::read_betas(keys, detail::BetaNames(detail::beta_schedule_names)
-                                   .first(known.beta_schedules));
+  config.betas = detail::read_betas(
+      keys, detail::BetaNames(detail::beta_schedule_names).first(known.beta_schedules));
   config.prediction_type = detail::read_prediction_type(keys, config.betas);
   config.method = known.read(keys, config.betas.options.train_timesteps, reading.behaviour);
   config.notes = keys.notes();

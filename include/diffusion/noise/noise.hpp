@@ -26,8 +26,8 @@ concept AddressedNoise = requires(const N& n, std::uint64_t sample, std::uint64_
 /// Noise in order: each call writes the next tensor, whole. Such a source has a position, so a run
 /// takes it by reference. It may also have `require(tensors, elements)`, see `require_noise`.
 template <class N>
-concept SequentialNoise = !AddressedNoise<N> && requires(N& n, std::span<float> floats,
-                                                         std::span<double> doubles) {
+concept SequentialNoise =
+    !AddressedNoise<N> && requires(N & n, std::span<float> floats, std::span<double> doubles) {
   n.fill(floats);
   n.fill(doubles);
 };

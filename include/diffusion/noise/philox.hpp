@@ -241,8 +241,8 @@ class PhiloxNoise {
   void check(std::uint64_t sample, std::uint64_t draw, std::uint64_t element,
              std::uint64_t size) const {
     if (element % noise_block != 0)
-      fail(detail::text("noise was asked for from element ", element,
-                        "; it must be a multiple of ", noise_block));
+      fail(detail::text("noise was asked for from element ", element, "; it must be a multiple of ",
+                        noise_block));
     if (element > element_limit || size > element_limit - element)
       fail(detail::text("noise was asked for ", size, " elements from element ", element,
                         "; a sample holds at most ", element_limit,

@@ -49,8 +49,8 @@ class RecordedNoise {
   void require_size(std::size_t index, std::size_t elements) const {
     const std::size_t size = tensors_[index].size();
     if (size == elements) return;
-    fail(detail::text("recorded noise tensor ", index, " holds ", size,
-                      " numbers; the run takes ", elements));
+    fail(detail::text("recorded noise tensor ", index, " holds ", size, " numbers; the run takes ",
+                      elements));
   }
 
   std::vector<std::vector<double>> tensors_;

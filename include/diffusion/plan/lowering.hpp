@@ -20,11 +20,11 @@ struct Combination {
 /// A stage folded for one prediction type: x0 and eps are gone, only x, f and (if the plan clips)
 /// d remain. History, noise and saved state keep the stage's own weights.
 struct LoweredStage {
-  Combination result;       ///< this ask's part of the new state
-  Combination kept;         ///< the estimate that goes to slot `keep`
-  Combination estimate;     ///< x0 itself, clipped where the plan clips: previews
-  double a = 0, b = 0;      ///< d = clip(a x + b f)
-  bool clips = false;       ///< whether d is needed for result or kept
+  Combination result;    ///< this ask's part of the new state
+  Combination kept;      ///< the estimate that goes to slot `keep`
+  Combination estimate;  ///< x0 itself, clipped where the plan clips: previews
+  double a = 0, b = 0;   ///< d = clip(a x + b f)
+  bool clips = false;    ///< whether d is needed for result or kept
 };
 
 namespace detail {

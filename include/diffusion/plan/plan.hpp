@@ -140,7 +140,8 @@ class SamplingPlan {
       if (s.langevin_snr < 0)
         fail(detail::text("stage ", i, " has langevin_snr ", s.langevin_snr, "; at least 0"));
       if (s.langevin_snr > 0 && !(s.ask && s.at.sigma > 0 && s.noise[0].source >= 0))
-        fail(detail::text("stage ", i, " is a Langevin step; it must ask the network, at a level "
+        fail(detail::text("stage ", i,
+                          " is a Langevin step; it must ask the network, at a level "
                           "with sigma > 0, and have a first noise term"));
       for (const Term& term : s.history) {
         if (!std::isfinite(term.weight))

@@ -11,10 +11,10 @@ namespace diffusion {
 
 /// Options of DdimSampler.
 struct DdimOptions {
-  int steps = 50;                  ///< steps of the grid, >= 1, at most the training timesteps
-  double eta = 0;                  ///< noise per step, in [0, 1]: 0 deterministic, 1 as much as DDPM
-  GridOptions grid{};              ///< which timesteps
-  Clipping clipping{};             ///< what is done to the estimate of x0
+  int steps = 50;       ///< steps of the grid, >= 1, at most the training timesteps
+  double eta = 0;       ///< noise per step, in [0, 1]: 0 deterministic, 1 as much as DDPM
+  GridOptions grid{};   ///< which timesteps
+  Clipping clipping{};  ///< what is done to the estimate of x0
   EpsilonRule epsilon = EpsilonRule::rederived;  ///< eps beside a clipped x0
 };
 
@@ -34,11 +34,10 @@ inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
     if (options.eta > 0) detail::add_noise_term(row, s, drawn);
     rows.push_back(row);
   }
-  return SamplingPlan(std::move(rows),
-                      {.basis = Basis::eps,
-                       .epsilon_rule = options.epsilon,
-                       .clipping = options.clipping,
-                       .initial_scale = detail::initial_scale(grid.start())});
+  return SamplingPlan(std::move(rows), {.basis = Basis::eps,
+                                        .epsilon_rule = options.epsilon,
+                                        .clipping = options.clipping,
+                                        .initial_scale = detail::initial_scale(grid.start())});
 }
 
 /// Denoising diffusion implicit models (Song, Meng and Ermon 2020, arXiv 2010.02502, eq. 12, 16).
@@ -83,9 +82,9 @@ inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions
     if (options.time == InversionTime::target) row.at.t = row.to.t;
     rows.push_back(row);
   }
-  return SamplingPlan(std::move(rows), {.basis = Basis::eps,
-                                        .epsilon_rule = options.epsilon,
-                                        .clipping = options.clipping});
+  return SamplingPlan(
+      std::move(rows),
+      {.basis = Basis::eps, .epsilon_rule = options.epsilon, .clipping = options.clipping});
 }
 
 /// DDIM inversion: carries data to the noise from which DDIM makes it again, by the same ODE

@@ -116,15 +116,14 @@ class RunNoise<S, N&> {
   void enter(const Stage& stage) {
     for (std::int32_t k = 0; k < stage.draws; ++k) {
       const std::int32_t slot = slots_.slot_of[drawn_++];
-      source_->fill(std::span<Compute<S>>(
-          slot >= 0 ? buffers_[static_cast<std::size_t>(slot)] : buffers_.back()));
+      source_->fill(std::span<Compute<S>>(slot >= 0 ? buffers_[static_cast<std::size_t>(slot)]
+                                                    : buffers_.back()));
     }
   }
 
   void fill(std::int32_t draw, std::size_t sample, std::size_t element, std::size_t count,
             Compute<S>* out) const {
-    const auto slot =
-        static_cast<std::size_t>(slots_.slot_of[static_cast<std::size_t>(draw)]);
+    const auto slot = static_cast<std::size_t>(slots_.slot_of[static_cast<std::size_t>(draw)]);
     std::copy_n(buffers_[slot].data() + sample * blocks_.size + element, count, out);
   }
 
@@ -146,8 +145,8 @@ class RunNoise<S, N&> {
 
 /// Addressed sources are copied into a run, sequential ones referred to.
 template <class N>
-using HeldNoise = std::conditional_t<AddressedNoise<std::remove_cvref_t<N>>,
-                                     std::remove_cvref_t<N>, std::remove_reference_t<N>&>;
+using HeldNoise = std::conditional_t<AddressedNoise<std::remove_cvref_t<N>>, std::remove_cvref_t<N>,
+                                     std::remove_reference_t<N>&>;
 
 }  // namespace diffusion::detail
 

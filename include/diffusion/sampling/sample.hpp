@@ -39,12 +39,10 @@ struct GiveBack {
 inline const SamplingPlan& plan_of(const SamplingPlan& plan) { return plan; }
 inline PlanView plan_of(const PlanView& plan) { return plan; }
 template <class Sampler>
-  requires requires(const Sampler& sampler) {
-    { sampler.plan() } -> std::same_as<SamplingPlan>;
-  }
-SamplingPlan plan_of(const Sampler& sampler) {
-  return sampler.plan();
+requires requires(const Sampler& sampler) {
+  { sampler.plan() } -> std::same_as<SamplingPlan>;
 }
+SamplingPlan plan_of(const Sampler& sampler) { return sampler.plan(); }
 
 }  // namespace detail
 
@@ -55,9 +53,9 @@ SamplingPlan plan_of(const Sampler& sampler) {
 /// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
 /// run itself ended is in the result, and x holds the state that was reached.
 template <class Plan, class D, State T, class N, class... Callbacks>
-  requires(std::invocable<Callbacks&, const Stepper<T, detail::HeldNoise<N&&>>&> && ...)
-SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
-                             SampleOptions options = {}, Callbacks&&... callbacks) {
+requires(std::invocable<Callbacks&, const Stepper<T, detail::HeldNoise<N&&>>&>&&...) SampleResult
+    sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise, SampleOptions options = {},
+                    Callbacks&&... callbacks) {
   static_assert(NoiseSource<std::remove_cvref_t<N>>,
                 "a noise source needs fill(sample, draw, element, span<float>) const, or "
                 "fill(span<float>) and fill(span<double>)");

@@ -108,8 +108,14 @@ class Stepper {
   double timestep() const { return stage().at.t; }
   Query query() const {
     const Stage& s = stage();
-    return {s.at.t, s.at.alpha, s.at.sigma, stage_, step(), steps(), 0, options_.prediction_type,
-            {}};
+    return {.t = s.at.t,
+            .alpha = s.at.alpha,
+            .sigma = s.at.sigma,
+            .stage = stage_,
+            .step = step(),
+            .steps = steps(),
+            .prediction_type = options_.prediction_type,
+            .samples = blocks_.batch};
   }
   /// Where the network's output goes before `advance`.
   Tensor& output() { return output_; }
@@ -246,8 +252,8 @@ class Stepper {
         noise_.fill(now.noise[k].source, sample, element, count, out);
       };
       detail::update_sample(row, buffers_of(sample), first * detail::chunk_size,
-                            std::min(last * detail::chunk_size, blocks_.size), clips[sample],
-                            noise, options_.check_finite ? &check : nullptr);
+                            std::min(last * detail::chunk_size, blocks_.size), clips[sample], noise,
+                            options_.check_finite ? &check : nullptr);
       begin += last - first;
     }
     return check.finite();
@@ -268,8 +274,7 @@ class Stepper {
       const Scalar* f = output_of(sample);
       for (std::size_t i = 0; i < blocks_.size; ++i)
         absolute[i] = std::abs(a * static_cast<Real>(x[i]) + b * static_cast<Real>(f[i]));
-      const Real s =
-          dynamic_threshold(std::span<Real>(absolute), clipping.ratio, clipping.maximum);
+      const Real s = dynamic_threshold(std::span<Real>(absolute), clipping.ratio, clipping.maximum);
       clips[sample] = {s, 1 / s};
     }
   }
@@ -291,8 +296,8 @@ class Stepper {
         const std::size_t n = std::min(detail::chunk_size, blocks_.size - begin);
         noise_.fill(stage.noise[0].source, sample, begin, n, normals);
         for (std::size_t i = 0; i < n; ++i) {
-          const double eps = c.p * static_cast<double>(x[begin + i]) +
-                             c.q * static_cast<double>(f[begin + i]);
+          const double eps =
+              c.p * static_cast<double>(x[begin + i]) + c.q * static_cast<double>(f[begin + i]);
           const double z = static_cast<double>(normals[i]);
           score_square += eps * eps;
           noise_square += z * z;

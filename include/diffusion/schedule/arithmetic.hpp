@@ -18,9 +18,7 @@ inline double logistic(double x) {
 }
 
 /// log(1 + exp(x)) without overflow.
-inline double softplus(double x) {
-  return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x)));
-}
+inline double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
 /// The value, rounded to its type here: a compiler may not fuse the operation that made it with
 /// the next one, which would change the last bit on machines with a fused multiply-add.
@@ -35,8 +33,7 @@ inline std::vector<double> numpy_linspace(double start, double stop, int count) 
   std::vector<double> values(static_cast<std::size_t>(count), start);
   if (count == 1) return values;
   const double step = (stop - start) / (count - 1);
-  for (int i = 0; i < count; ++i)
-    values[static_cast<std::size_t>(i)] = rounded(i * step) + start;
+  for (int i = 0; i < count; ++i) values[static_cast<std::size_t>(i)] = rounded(i * step) + start;
   values.back() = stop;
   return values;
 }
@@ -59,8 +56,7 @@ std::vector<Scalar> torch_linspace(double start, double stop, int count) {
   const int paired = count - count % (2 * width);
   for (int i = 0; i < count; ++i) {
     const int lane = i < paired ? i % width : 0;
-    values[static_cast<std::size_t>(i)] =
-        at(i - lane) + rounded(step * static_cast<Scalar>(lane));
+    values[static_cast<std::size_t>(i)] = at(i - lane) + rounded(step * static_cast<Scalar>(lane));
   }
   return values;
 }

@@ -142,9 +142,8 @@ struct TimeRange {
 inline std::vector<double> spaced_times(const TimeRange& range, int steps,
                                         TimestepSpacing spacing) {
   require_range("steps", steps, 1, 1'000'000);
-  const int even = spacing == TimestepSpacing::linspace && !range.starts_clean && steps > 1
-                       ? steps - 1
-                       : steps;
+  const int even =
+      spacing == TimestepSpacing::linspace && !range.starts_clean && steps > 1 ? steps - 1 : steps;
   std::vector<double> times;
   for (int i = 0; i < steps; ++i) {
     const double gone = static_cast<double>(i) / even;

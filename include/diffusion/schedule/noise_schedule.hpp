@@ -137,8 +137,8 @@ class NoiseSchedule {
   /// The time in [0, T - 1] whose log-SNR this is; beyond the ends, the end. Fails for NaN.
   double time(double log_snr) const {
     if (!(log_snr > 0 || log_snr <= 0)) fail("log_snr is not a number; it must be one or infinite");
-    const auto below = std::upper_bound(log_snrs_.begin(), log_snrs_.end(), log_snr,
-                                        std::greater<double>());
+    const auto below =
+        std::upper_bound(log_snrs_.begin(), log_snrs_.end(), log_snr, std::greater<double>());
     if (below == log_snrs_.begin()) return first_time();
     if (below == log_snrs_.end()) return last_time();
     const std::size_t i = static_cast<std::size_t>(below - log_snrs_.begin()) - 1;
@@ -254,8 +254,8 @@ class NoiseSchedule {
       case BetaSchedule::linear:
         return detail::torch_linspace<Scalar>(o.beta_start, o.beta_end, count);
       case BetaSchedule::scaled_linear:
-        return squares(detail::torch_linspace<Scalar>(std::sqrt(o.beta_start),
-                                                      std::sqrt(o.beta_end), count));
+        return squares(
+            detail::torch_linspace<Scalar>(std::sqrt(o.beta_start), std::sqrt(o.beta_end), count));
       case BetaSchedule::quadratic:
         return to_scalars(NoiseSchedule<double>::squares(
             detail::numpy_linspace(std::sqrt(o.beta_start), std::sqrt(o.beta_end), count)));

@@ -54,7 +54,9 @@ constexpr void require_schedule() {
 template <class S>
 Knot knot_at(const S& schedule, double t) {
   detail::require_schedule<S>();
-  if constexpr (requires { { schedule.knot(t) } -> std::convertible_to<Knot>; })
+  if constexpr (requires {
+                  { schedule.knot(t) } -> std::convertible_to<Knot>;
+                })
     return schedule.knot(t);
   else
     return {t, schedule.alpha(t), schedule.sigma(t)};
@@ -64,7 +66,9 @@ Knot knot_at(const S& schedule, double t) {
 template <class S>
 double log_snr_at(const S& schedule, double t) {
   detail::require_schedule<S>();
-  if constexpr (requires { { schedule.log_snr(t) } -> std::convertible_to<double>; })
+  if constexpr (requires {
+                  { schedule.log_snr(t) } -> std::convertible_to<double>;
+                })
     return schedule.log_snr(t);
   else
     return Knot{t, schedule.alpha(t), schedule.sigma(t)}.log_snr();

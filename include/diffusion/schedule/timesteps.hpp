@@ -36,8 +36,7 @@ inline void check_steps_offset(int train_timesteps, int steps, int steps_offset,
 /// Every (N / n)-th timestep from `steps_offset` up, N / n rounded down: the reference's default.
 /// Never reaches N - 1 unless n = N, so sampling starts from a level with some signal left.
 /// Fails where the offset moves the first timestep past N - 1.
-inline std::vector<double> leading_timesteps(int train_timesteps, int steps,
-                                             int steps_offset = 0) {
+inline std::vector<double> leading_timesteps(int train_timesteps, int steps, int steps_offset = 0) {
   detail::check_timestep_counts(train_timesteps, steps);
   const int stride = train_timesteps / steps;
   detail::check_steps_offset(train_timesteps, steps, steps_offset, (steps - 1) * stride);
@@ -91,8 +90,8 @@ inline std::vector<double> quadratic_timesteps(int train_timesteps, int steps,
 
 /// The timesteps of `spacing`. As in the reference, `steps_offset` moves leading (and quadratic)
 /// timesteps only; trailing and linspace already reach the end and ignore it.
-inline std::vector<double> spaced_timesteps(int train_timesteps, int steps,
-                                            TimestepSpacing spacing, int steps_offset = 0) {
+inline std::vector<double> spaced_timesteps(int train_timesteps, int steps, TimestepSpacing spacing,
+                                            int steps_offset = 0) {
   detail::check_timestep_counts(train_timesteps, steps);
   detail::require_range("steps_offset", steps_offset, 0, train_timesteps - 1);
   switch (spacing) {

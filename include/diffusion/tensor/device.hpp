@@ -20,10 +20,10 @@ class DeviceRef {
  public:
   DeviceRef() = default;
   template <Device D>
-    requires(!std::is_same_v<std::remove_cv_t<D>, DeviceRef>)
-  DeviceRef(D& device)  // NOLINT(google-explicit-constructor)
-      : device_(std::addressof(device)), run_([](void* d, std::size_t n, std::size_t grain,
-                                                 const Body& body) {
+  requires(!std::is_same_v<std::remove_cv_t<D>, DeviceRef>)
+      DeviceRef(D& device)  // NOLINT(google-explicit-constructor)
+      : device_(std::addressof(device)),
+        run_([](void* d, std::size_t n, std::size_t grain, const Body& body) {
           static_cast<D*>(d)->parallel_for(n, grain, body);
         }) {}
 

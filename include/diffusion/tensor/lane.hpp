@@ -4,8 +4,8 @@
 #include <Eigen/Core>
 
 #include <algorithm>
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
@@ -61,8 +61,8 @@ class FiniteCheck {
   using Real = Compute<S>;
   using Bits = std::conditional_t<sizeof(Real) == 8, std::uint64_t, std::uint32_t>;
   static constexpr Bits magnitude = static_cast<Bits>(~Bits{0}) >> 1;
-  static constexpr Bits infinity = sizeof(Real) == 8 ? static_cast<Bits>(0x7ff0000000000000u)
-                                                     : static_cast<Bits>(0x7f800000u);
+  static constexpr Bits infinity =
+      sizeof(Real) == 8 ? static_cast<Bits>(0x7ff0000000000000u) : static_cast<Bits>(0x7f800000u);
 
  public:
   void see(const Lane<S>& lane) {

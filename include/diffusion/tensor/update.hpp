@@ -20,9 +20,9 @@ struct SampleBuffers {
   const S* f = nullptr;        ///< the network's output
   const S* learned = nullptr;  ///< the second half of its channels: learned variance
   S* saved = nullptr;
-  S* keep = nullptr;                                  ///< slot that receives this estimate
-  std::array<const S*, max_history> history{};        ///< slots that are read
-  std::array<Compute<S>, max_noise> noise_weight{};   ///< 0: no such term
+  S* keep = nullptr;                                 ///< slot that receives this estimate
+  std::array<const S*, max_history> history{};       ///< slots that are read
+  std::array<Compute<S>, max_noise> noise_weight{};  ///< 0: no such term
 };
 
 /// The weights of one update in the arithmetic of the state, and what to do beside the sum.
@@ -35,7 +35,7 @@ struct UpdateRow {
         : x(static_cast<Real>(c.x)), f(static_cast<Real>(c.f)), d(static_cast<Real>(c.d)) {}
   };
   Weights result, kept;
-  Real a, b;               ///< d = clip(a x + b f)
+  Real a, b;  ///< d = clip(a x + b f)
   bool clips;
   Real saved;
   bool save;
@@ -78,17 +78,26 @@ void weighted_sum(const S* const* vectors, const Compute<S>* weights, std::size_
 }
 
 template <class S>
-void weighted_sum(int count, const S* const* vectors, const Compute<S>* weights,
-                  std::size_t lanes, Compute<S>* out) {
+void weighted_sum(int count, const S* const* vectors, const Compute<S>* weights, std::size_t lanes,
+                  Compute<S>* out) {
   switch (count) {
-    case 0: std::fill_n(out, lanes * lane_size, Compute<S>{0}); return;
-    case 1: return weighted_sum<1>(vectors, weights, lanes, out);
-    case 2: return weighted_sum<2>(vectors, weights, lanes, out);
-    case 3: return weighted_sum<3>(vectors, weights, lanes, out);
-    case 4: return weighted_sum<4>(vectors, weights, lanes, out);
-    case 5: return weighted_sum<5>(vectors, weights, lanes, out);
-    case 6: return weighted_sum<6>(vectors, weights, lanes, out);
-    default: return weighted_sum<7>(vectors, weights, lanes, out);
+    case 0:
+      std::fill_n(out, lanes * lane_size, Compute<S>{0});
+      return;
+    case 1:
+      return weighted_sum<1>(vectors, weights, lanes, out);
+    case 2:
+      return weighted_sum<2>(vectors, weights, lanes, out);
+    case 3:
+      return weighted_sum<3>(vectors, weights, lanes, out);
+    case 4:
+      return weighted_sum<4>(vectors, weights, lanes, out);
+    case 5:
+      return weighted_sum<5>(vectors, weights, lanes, out);
+    case 6:
+      return weighted_sum<6>(vectors, weights, lanes, out);
+    default:
+      return weighted_sum<7>(vectors, weights, lanes, out);
   }
 }
 
@@ -135,11 +144,10 @@ void update_lanes(const UpdateRow<S>& row, const SampleBuffers<S>& at, std::size
     weighted_sum(count, vectors.data(), weights.data(), lanes, kept);
     if (row.kept.d != 0) accumulate(kept, row.kept.d, extra);
   }
-  const int count = gather(Pair{at.x, row.result.x}, Pair{at.f, row.result.f},
-                           Pair{at.saved, row.saved}, Pair{at.history[0], row.history[0]},
-                           Pair{at.history[1], row.history[1]},
-                           Pair{at.history[2], row.history[2]},
-                           Pair{at.history[3], row.history[3]});
+  const int count =
+      gather(Pair{at.x, row.result.x}, Pair{at.f, row.result.f}, Pair{at.saved, row.saved},
+             Pair{at.history[0], row.history[0]}, Pair{at.history[1], row.history[1]},
+             Pair{at.history[2], row.history[2]}, Pair{at.history[3], row.history[3]});
   weighted_sum(count, vectors.data(), weights.data(), lanes, sum);
   if (row.result.d != 0) accumulate(sum, row.result.d, extra);
 
@@ -186,8 +194,9 @@ void update_sample(const UpdateRow<S>& row, const SampleBuffers<S>& sample, std:
   const std::size_t whole = begin + (end - begin) / lane_size * lane_size;
   for (std::size_t i = begin; i < whole; i += chunk_size) {
     const std::size_t n = std::min(chunk_size, whole - i);
-    update_lanes(row, shifted(i), n / lane_size, clip,
-                 [&](std::size_t k, Compute<S>* out) { noise(k, i, n, out); }, check);
+    update_lanes(
+        row, shifted(i), n / lane_size, clip,
+        [&](std::size_t k, Compute<S>* out) { noise(k, i, n, out); }, check);
   }
   if (whole == end) return;
 
@@ -205,14 +214,14 @@ void update_sample(const UpdateRow<S>& row, const SampleBuffers<S>& sample, std:
   at.learned = in(tail.learned, padded[2]);
   at.saved = in(tail.saved, padded[3]);
   at.keep = in(tail.keep, padded[4]);
-  for (std::size_t k = 0; k < max_history; ++k)
-    at.history[k] = in(tail.history[k], padded[5 + k]);
-  update_lanes(row, at, 1, clip,
-               [&](std::size_t k, Compute<S>* out) {
-                 std::fill_n(out, lane_size, Compute<S>{0});
-                 noise(k, whole, rest, out);
-               },
-               check);
+  for (std::size_t k = 0; k < max_history; ++k) at.history[k] = in(tail.history[k], padded[5 + k]);
+  update_lanes(
+      row, at, 1, clip,
+      [&](std::size_t k, Compute<S>* out) {
+        std::fill_n(out, lane_size, Compute<S>{0});
+        noise(k, whole, rest, out);
+      },
+      check);
   std::copy_n(at.x, rest, tail.x);
   if (tail.saved && row.save) std::copy_n(at.saved, rest, tail.saved);
   if (tail.keep) std::copy_n(at.keep, rest, tail.keep);

@@ -1,0 +1,159 @@
+// The program sample-images: the same pictures as Python for the same seed, and what it says to bad
+// arguments. Python's pictures were made by tests/python/make_reference_pictures.py.
+#include "catch.hpp"
+
+#include <support/gif.hpp>
+#include <support/image.hpp>
+#include <support/npy.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+const std::string model = std::string(DIFFUSION_MODELS_DIR) + "/digits-and-clothing";
+const std::string pictures = std::string(DIFFUSION_TEST_DATA) + "/pictures/";
+
+struct Outcome {
+  int code = -1;
+  std::string said;  // on either stream
+};
+
+Outcome run(const std::string& arguments) {
+  const std::string command =
+      std::string(DIFFUSION_PROGRAMS_DIR) + "/sample-images " + arguments + " 2>&1";
+  std::FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  Outcome outcome;
+  std::array<char, 4096> buffer{};
+  while (std::fgets(buffer.data(), static_cast<int>(buffer.size()), pipe))
+    outcome.said += buffer.data();
+  outcome.code = WEXITSTATUS(pclose(pipe));
+  return outcome;
+}
+
+/// A file of its own for each test, removed at the end.
+struct Scratch {
+  std::string path;
+  explicit Scratch(const std::string& name)
+      : path((std::filesystem::temp_directory_path() /
+              ("diffusion-" + std::to_string(::getpid()) + "-" + name))
+                 .string()) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::filesystem::remove_all(path); }
+};
+
+double largest_difference(const examples::NpyArray& a, const examples::NpyArray& b) {
+  REQUIRE(a.shape == b.shape);
+  double largest = 0;
+  for (std::size_t i = 0; i < a.values.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(a.values[i]) - b.values[i]);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
+
+}  // namespace
+
+TEST_CASE("the same seed gives the same pictures as in Python") {
+  std::ifstream stream(pictures + "cases.json");
+  const auto cases = nlohmann::json::parse(stream).at("cases");
+  REQUIRE(cases.size() >= 5);
+  for (const auto& expected : cases) {
+    const auto file = expected.at("file").get<std::string>();
+    INFO(file);
+    const Scratch output("pictures.npy");
+    std::string arguments = model + " --noise torch-cpu --sampler " +
+                            expected.at("sampler").get<std::string>() + " --output " + output.path;
+    for (const char* key : {"steps", "class", "count", "seed", "guidance"})
+      arguments += std::string(" --") + key + " " + expected.at(key).dump();
+    if (expected.at("sampler") == "ddim") arguments += " --eta " + expected.at("eta").dump();
+    const Outcome outcome = run(arguments);
+    INFO(outcome.said);
+    REQUIRE(outcome.code == 0);
+    CHECK(
+        largest_difference(examples::read_npy(output.path), examples::read_npy(pictures + file)) <=
+        expected.at("tolerance").get<double>());
+  }
+}
+
+TEST_CASE("a picture does not depend on those beside it, nor on threads") {
+  const Scratch alone("alone.npy"), among("among.npy");
+  REQUIRE(run(model + " --class 0 --count 2 --steps 4 --seed 3 --threads 1 --output " + alone.path)
+              .code == 0);
+  REQUIRE(run(model + " --class 0,7,10-11 --count 2 --steps 4 --seed 3 --threads 2 --output " +
+              among.path)
+              .code == 0);
+  const auto first = examples::read_npy(alone.path);
+  const auto all = examples::read_npy(among.path);
+  REQUIRE(all.shape == std::vector<std::size_t>{8, 1, 28, 28});
+  CHECK(std::equal(first.values.begin(), first.values.end(), all.values.begin()));
+}
+
+TEST_CASE("PNG and GIF show the pictures") {
+  const Scratch png("grid.png"), gif("film.gif");
+  REQUIRE(run(model + " --class 0-3 --count 3 --steps 3 --output " + png.path).code == 0);
+  const examples::Image grid = examples::read_png(png.path);
+  CHECK(grid.width > grid.height);  // a column for each of 4 classes, 3 rows
+  CHECK(*std::max_element(grid.pixels.begin(), grid.pixels.end()) > 200);
+  REQUIRE(run(model + " --class 3 --count 1 --steps 3 --output " + gif.path).code == 0);
+  CHECK(std::filesystem::file_size(gif.path) > 500);
+}
+
+TEST_CASE("bad arguments get one line and exit code 2") {
+  struct Row {
+    std::string arguments;
+    std::vector<std::string> says;
+  };
+  const std::vector<Row> rows = {
+      {"", {"MODEL_FOLDER", "required"}},
+      {"nowhere", {"no folder nowhere"}},
+      {model + "/scheduler", {"config.json"}},
+      {model + " --steps 0", {"steps is 0", "[1, 1000]"}},
+      {model + " --steps 1001", {"steps is 1001", "[1, 1000]"}},
+      {model + " --steps many", {"--steps", "many"}},
+      {model + " --sampler euler", {"--sampler", "euler", "ddim"}},
+      {model + " --spacing even", {"--spacing", "even"}},
+      {model + " --eta 1.5", {"eta is 1.5", "[0, 1]"}},
+      {model + " --eta -1", {"eta is -1", "[0, 1]"}},
+      {model + " --sampler ddpm --eta 0.5", {"--eta", "ddim"}},
+      {model + " --class 21", {"21 is not a class", "0 to 20"}},
+      {model + " --class -1", {"-1 is not a class", "0 to 20"}},
+      {model + " --class three", {"three", "class number"}},
+      {model + " --class 5-3", {"5-3", "backwards"}},
+      {model + " --count 0", {"--count is 0", "[1, 1000000]"}},
+      {model + " --guidance nan", {"--guidance", "finite"}},
+      {model + " --seed -1", {"--seed", "-1"}},
+      {model + " --noise cuda", {"--noise", "cuda"}},
+      {model + " --threads 0", {"threads", "0"}},
+      {model + " --clip hard", {"--clip", "hard"}},
+      {model + " --output picture.bmp", {"picture.bmp", ".png"}},
+      {model + " --output nowhere/picture.png", {"no folder nowhere"}},
+      {model + " --loud", {"--loud"}},
+  };
+  for (const Row& row : rows) {
+    const Outcome outcome = run(row.arguments);
+    INFO(row.arguments);
+    INFO(outcome.said);
+    CHECK(outcome.code == 2);
+    CHECK(std::count(outcome.said.begin(), outcome.said.end(), '\n') == 1);
+    for (const std::string& part : row.says) CHECK_THAT(outcome.said, contains(part));
+  }
+  const Outcome help = run("--help");
+  CHECK(help.code == 0);
+  for (const char* option : {"--sampler", "--steps", "--spacing", "--eta", "--guidance", "--class",
+                             "--count", "--seed", "--noise", "--threads", "--output"})
+    CHECK_THAT(help.said, contains(option));
+}
