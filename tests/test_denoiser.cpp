@@ -67,13 +67,14 @@ TEST_CASE("A query tells the level, the stage, the step and the prediction type"
       CHECK(q.branch == 0);
       CHECK(q.prediction_type == PredictionType::v);
       CHECK(q.times.empty());
+      CHECK(q.samples == 3);
       CHECK(x.data() != out.data());
       CHECK((seen == nullptr || seen == &x));
       seen = &x;
       out.setZero();
       ++asked;
     };
-    sample<Matrix>(*plan, network, {1, 4}, PhiloxNoise{1}, {.prediction_type = PredictionType::v});
+    sample<Matrix>(*plan, network, {3, 4}, PhiloxNoise{1}, {.prediction_type = PredictionType::v});
     CHECK(asked == plan->size());
   }
 }

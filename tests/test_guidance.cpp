@@ -163,12 +163,13 @@ TEST_CASE("The calls: how many, on what batch, with which conditions and branch"
     CHECK(query.t == 321);
     CHECK(query.alpha == 0.25);
     CHECK(x.dimension(0) == out.dimension(0));
+    CHECK(query.samples == (query.branch == 1 || x.dimension(0) == 3 ? 3u : 6u));
     CHECK(static_cast<const void*>(x.data()) != out.data());
     out.setZero();
   };
   const Image<float> x = state<float>();
   Image<float> out(x.dimensions());
-  const Query query{.t = 321, .alpha = 0.25, .branch = 7};
+  const Query query{.t = 321, .alpha = 0.25, .branch = 7, .samples = 3};
   const auto ask = [&](double scale, GuidanceCalls how) {
     calls.clear();
     ClassifierFreeGuidance guided(network, std::vector<int>{5, 6, 7}, -1,
@@ -268,4 +269,51 @@ TEST_CASE("Buffers follow the state: other batches, types and maps") {
   Eigen::TensorMap<Image<double>> map(start.data(), 3, 2, 19);
   CHECK(sample_in_place(plan, guided, map, PhiloxNoise{1}).done());
   CHECK(same_bits(start, wide));
+}
+
+TEST_CASE("A state that is one sample has one condition, whatever its dimensions") {
+  const SamplingPlan plan = DdimSampler{NoiseSchedule<>::linear(), {.steps = 3}}.plan();
+  const auto run = [&](GuidanceCalls calls, std::vector<int> conditions, bool batch) {
+    ClassifierFreeGuidance guided(ConditionalNetwork<int>(), std::move(conditions), 0,
+                                  {.scale = 2, .calls = calls});
+    const ShapeOf<Image<double>> whole{2, 2, 19}, one_sample{1, 4, 19};
+    return sample<Image<double>>(plan, guided, batch ? one_sample : whole, PhiloxNoise{1},
+                                 {.batch = batch});
+  };
+  const Image<double> expected = run(GuidanceCalls::joined, {3}, true);
+  CHECK(same_bits(run(GuidanceCalls::joined, {3}, false), expected));
+  CHECK(same_bits(run(GuidanceCalls::separate, {3}, false), expected));
+  CHECK_THROWS_WITH(run(GuidanceCalls::joined, {3, 1}, false), contains("2 conditions"));
+}
+
+namespace {
+
+/// A conditional network that declares all that a network may declare.
+struct DeclaringNetwork {
+  int* runs;
+  PredictionType prediction_type() const { return PredictionType::v; }
+  void begin_run() { ++*runs; }
+  ShapeOf<Image<double>> output_shape(ShapeOf<Image<double>> input) const {
+    input[1] *= 2;
+    return input;
+  }
+  void operator()(const Image<double>& x, const Query& query, const Conditions<int>&,
+                  Image<double>& out) const {
+    CHECK(query.prediction_type == PredictionType::v);
+    CHECK(out.size() == 2 * x.size());
+    out.setZero();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("What a network declares holds for the guided network too") {
+  const SamplingPlan plan = DdimSampler{NoiseSchedule<>::linear(), {.steps = 3}}.plan();
+  for (const GuidanceCalls calls : {GuidanceCalls::joined, GuidanceCalls::separate}) {
+    int runs = 0;
+    ClassifierFreeGuidance guided(DeclaringNetwork{&runs}, std::vector<int>{1, 2}, 0,
+                                  {.scale = 2, .calls = calls});
+    sample<Image<double>>(plan, guided, {2, 1, 4}, PhiloxNoise{1});
+    CHECK(runs == 1);
+  }
 }

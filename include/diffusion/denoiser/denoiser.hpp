@@ -37,16 +37,14 @@ struct Query {
 /// Optional members: `void begin_run()`, called before a run, for denoisers with memory;
 /// `PredictionType prediction_type() const`, which overrules the option of the same name;
 /// `Shape output_shape(const Shape& input) const`, where `out` has a shape of its own.
+// clang-format off: version 14 takes these for comparisons
 template <class D, class T>
-concept WritingDenoiser = State<T> && std::invocable < D&,
-        const T&, double, TensorOf<T>
-& > ;
+concept WritingDenoiser = State<T> && std::invocable<D&, const T&, double, TensorOf<T>&>;
 template <class D, class T>
-concept QueryingDenoiser = State<T> && std::invocable < D&,
-        const T&, const Query&, TensorOf<T>
-& > ;
+concept QueryingDenoiser = State<T> && std::invocable<D&, const T&, const Query&, TensorOf<T>&>;
 template <class D, class T>
 concept ReturningDenoiser = State<T> && std::invocable<D&, const T&, double>;
+// clang-format on
 
 template <class D, class T>
 concept Denoiser = WritingDenoiser<D, T> || QueryingDenoiser<D, T> || ReturningDenoiser<D, T>;

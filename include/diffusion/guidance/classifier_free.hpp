@@ -158,6 +158,23 @@ class ClassifierFreeGuidance {
     }
   }
 
+  // What the network declares holds for the guided network too.
+  PredictionType prediction_type() const
+    requires requires(const Network& network) { network.prediction_type(); }
+  {
+    return network_.prediction_type();
+  }
+  void begin_run()
+    requires requires(Network& network) { network.begin_run(); }
+  {
+    network_.begin_run();
+  }
+  template <class Shape>
+    requires requires(const Network& network, const Shape& input) { network.output_shape(input); }
+  Shape output_shape(const Shape& input) const {
+    return network_.output_shape(input);
+  }
+
  private:
   template <class Tensor, class Out>
   void call(const Tensor& x, const Query& query, const Conditions<Condition>& conditions,

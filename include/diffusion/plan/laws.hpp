@@ -42,7 +42,8 @@ inline void compare(Laws& laws, const Weights& x, const Knot& to) {
 
 }  // namespace detail
 
-/// Runs a plan on a point mass, symbolically. Clipping, learned variance (taken as factor 1) and
+/// Runs a plan on a point mass, symbolically. Clipping, learned variance (taken as factor 1), weights
+/// on the raw output (which depend on the prediction type; taken as 0) and
 /// Langevin stages, whose weights depend on data, are outside the laws. Cost: stages * draws.
 inline Laws check_laws(const PlanView& plan) {
   const auto draws = static_cast<std::size_t>(plan.draws());

@@ -23,7 +23,8 @@ namespace diffusion {
 /// A run of a plan, one stage at a time, for networks that are asked elsewhere (a queue, another
 /// device, a control loop); `sample` is written on it. The whole state of a run is in here: two
 /// steppers may be interleaved, and a copy made in mid-run goes on by itself (a sequential noise
-/// source is referred to, not copied; a state that is a map shares its memory).
+/// source is referred to, not copied; a state that is a map shares its memory, and assigning such a
+/// stepper writes through the map).
 ///
 ///     Stepper run(plan, x, noise, options);
 ///     while (!run.done()) {
@@ -309,8 +310,8 @@ class Stepper {
     const double ratio = stage.langevin_snr * noise_norms / score_norms;
     const double h = 2 * ratio * ratio;
     Stage row = stage;
-    row.x = 1;
-    row.eps = -h / stage.at.sigma;
+    row.x = 1 - h / stage.at.sigma * c.p;  // eps = p x + q f, as the network says it
+    row.raw = -h / stage.at.sigma * c.q;
     row.noise[0].weight = std::sqrt(2 * h);
     return row;
   }
