@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   std::string schedule_name = "linear";
   int steps = 10;
   double eta = 0;
-  diffusion::GridOptions grid;
+  std::string spacing = "leading";
 
   CLI::App app{
       "Prints a sampling plan: one line a stage, the weights on the state x, the estimates "
@@ -23,16 +23,18 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"ddim", "ddim-inverse", "ddpm"}))
       ->capture_default_str();
   app.add_option("--schedule", schedule_name, "the betas, for 1000 training timesteps")
-      ->check(CLI::IsMember(examples::schedule_names()))
+      ->check(CLI::IsMember(examples::keys(examples::beta_schedule_names())))
       ->capture_default_str();
   app.add_option("--steps", steps, "steps, 1 to 1000")->capture_default_str();
   app.add_option("--eta", eta, "DDIM's noise, 0 to 1")->capture_default_str();
-  app.add_option("--spacing", grid.spacing, "leading, trailing, linspace or quadratic")
-      ->transform(CLI::CheckedTransformer(examples::spacing_names()))
-      ->default_str("leading");
+  app.add_option("--spacing", spacing, "of the timesteps")
+      ->check(CLI::IsMember(examples::keys(examples::spacing_names())))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
-    const auto schedule = diffusion::NoiseSchedule<>::make(examples::schedule_named(schedule_name));
+    const auto schedule =
+        diffusion::NoiseSchedule<>::make(examples::beta_schedule_names().at(schedule_name));
+    const diffusion::GridOptions grid{.spacing = examples::spacing_names().at(spacing)};
     const auto show = [](const diffusion::SamplingPlan& plan) {
       const diffusion::Laws laws = diffusion::check_laws(plan);
       std::cout << plan << plan.steps() << " steps, " << plan.network_calls() << " network calls, "

@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -29,20 +28,18 @@ namespace {
 using Pictures = nn::Unet2d<float>::Batch;
 using diffusion::DiffusersConfig;
 
-enum class Noise { philox, torch_cpu };
-
 struct Arguments {
   std::string folder;
   std::optional<std::string> sampler;
   std::optional<int> steps;
-  std::optional<diffusion::TimestepSpacing> spacing;
+  std::optional<std::string> spacing;
   std::optional<double> eta;
   std::string clip = "config";
   double guidance = 1;
   std::vector<std::string> classes;
   int count = 1;
   std::uint64_t seed = 0;
-  Noise noise = Noise::philox;
+  std::string noise = "philox";
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   std::string output = "samples.png";
 };
@@ -55,9 +52,8 @@ void declare(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember({"ddim", "ddpm"}));
   app.add_option("--steps", arguments.steps,
                  "steps, 1 to the training timesteps; default: 50 for ddim, all for ddpm");
-  app.add_option("--spacing", arguments.spacing,
-                 "leading, trailing, linspace or quadratic; default: the folder's")
-      ->transform(CLI::CheckedTransformer(examples::spacing_names()));
+  app.add_option("--spacing", arguments.spacing, "of the timesteps; default: the folder's")
+      ->check(CLI::IsMember(examples::keys(examples::spacing_names())));
   app.add_option("--eta", arguments.eta, "ddim's noise, 0 (default, none) to 1 (as much as ddpm)");
   app.add_option("--clip", arguments.clip,
                  "none, rederived (epsilon from the clipped picture), raw (epsilon as it is), or "
@@ -75,11 +71,10 @@ void declare(CLI::App& app, Arguments& arguments) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--noise", arguments.noise,
-                 "philox (a picture does not depend on those beside it) or torch-cpu (as PyTorch "
-                 "draws it)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Noise>{{"philox", Noise::philox}, {"torch-cpu", Noise::torch_cpu}}))
-      ->default_str("philox");
+                 "philox: a picture does not depend on those beside it; torch-cpu: as PyTorch "
+                 "draws it")
+      ->check(CLI::IsMember({"philox", "torch-cpu"}))
+      ->capture_default_str();
   app.add_option("--threads", arguments.threads, "threads of the network, 1 to 1024")
       ->capture_default_str();
   app.add_option("--output", arguments.output,
@@ -157,7 +152,8 @@ diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& con
   auto* ddim = std::get_if<diffusion::DdimOptions>(&config.method);
   auto* ddpm = std::get_if<diffusion::DdpmOptions>(&config.method);
   if (arguments.eta && !ddim) throw std::invalid_argument("--eta belongs to ddim; ddpm has none");
-  if (arguments.spacing) config.grid_options().spacing = *arguments.spacing;
+  if (arguments.spacing)
+    config.grid_options().spacing = examples::spacing_names().at(*arguments.spacing);
   if (arguments.clip != "config") {
     const auto clipping =
         arguments.clip == "none" ? diffusion::Clipping::none() : diffusion::Clipping::range(1);
@@ -177,7 +173,7 @@ examples::Image picture_grid(const Pictures& pictures, std::size_t classes) {
   const int channels = static_cast<int>(pictures.dimension(1));
   const int height = static_cast<int>(pictures.dimension(2));
   const int width = static_cast<int>(pictures.dimension(3));
-  const auto size = static_cast<std::size_t>(channels * height * width);
+  const auto size = static_cast<std::size_t>(pictures.size()) / count;
   const std::size_t per_class = count / classes;
   std::vector<examples::Image> tiles;
   for (std::size_t row = 0; row < per_class; ++row)
@@ -196,7 +192,7 @@ void write(const Arguments& arguments, const Pictures& pictures, std::size_t cla
   const std::string kind = std::filesystem::path(arguments.output).extension().string();
   if (kind == ".npy") {
     std::vector<std::size_t> shape;
-    for (int i = 0; i < 4; ++i) shape.push_back(static_cast<std::size_t>(pictures.dimension(i)));
+    for (std::size_t i = 0; i < 4; ++i) shape.push_back(static_cast<std::size_t>(pictures.dimension(i)));
     examples::write_npy(
         arguments.output,
         std::span<const float>(pictures.data(), static_cast<std::size_t>(pictures.size())), shape);
@@ -247,7 +243,7 @@ class Job {
  private:
   template <class Denoiser>
   void sample(Denoiser&& denoiser) {
-    if (arguments_.noise == Noise::philox) {
+    if (arguments_.noise == "philox") {
       sample(denoiser, diffusion::PhiloxNoise{arguments_.seed});
     } else {
       diffusion::TorchCpuNoise noise{arguments_.seed};

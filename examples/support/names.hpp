@@ -35,14 +35,12 @@ inline const std::map<std::string, diffusion::BetaSchedule>& beta_schedule_names
   return names;
 }
 
-inline std::vector<std::string> schedule_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, schedule] : beta_schedule_names()) names.push_back(name);
-  return names;
-}
-
-inline diffusion::BetaSchedule schedule_named(const std::string& name) {
-  return beta_schedule_names().at(name);
+/// The names of such a table, in order.
+template <class Value>
+std::vector<std::string> keys(const std::map<std::string, Value>& names) {
+  std::vector<std::string> list;
+  for (const auto& [name, value] : names) list.push_back(name);
+  return list;
 }
 
 }  // namespace examples
