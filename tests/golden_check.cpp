@@ -36,7 +36,7 @@ Json read_file(const std::string& name) {
 
 // A case of `cases`, told by what it holds.
 void run_case(Report& report, const Json& one, std::size_t index) {
-  if (one.contains("trajectory"))
+  if (one.contains("trajectory") || one.contains("loop"))
     golden::run_loop(report, one);
   else if (one.contains("betas"))
     golden::run_schedule(report, one);
@@ -58,6 +58,7 @@ void run_list(const Json& file, const char* name, const auto& run) {
   if (!file.contains(name)) return;
   if (!file.at(name).is_array())
     throw std::runtime_error("\"" + std::string(name) + "\" is not a list");
+  if (file.at(name).empty()) throw std::runtime_error("\"" + std::string(name) + "\" is empty");
   for (std::size_t i = 0; i < file.at(name).size(); ++i) run(file.at(name)[i], i);
 }
 
@@ -77,19 +78,21 @@ void run_file(Report& report, const Json& file) {
 
 int check(const std::vector<std::string>& files, const std::optional<std::string>& explained) {
   Report report(explained);
+  bool readable = true;
   for (const std::string& name : files) {
     try {
       run_file(report, read_file(name));
-    } catch (const std::exception& error) {
+    } catch (const std::exception& error) {  // the other files are checked all the same
       std::fprintf(stderr, "golden-check: %s: %s\n", name.c_str(), error.what());
-      return 2;
+      readable = false;
     }
   }
-  if (explained && !report.found()) {
+  if (readable && explained && !report.found()) {
     std::fprintf(stderr, "golden-check: no case is called \"%s\"\n", explained->c_str());
     return 2;
   }
   report.print_sum();
+  if (!readable) return 2;
   return report.good() ? 0 : 1;
 }
 

@@ -296,7 +296,7 @@ const std::vector<Row> table = {
        RecordedNoise noise{{std::vector<double>(4, 0.5)}};
        sample<Image>(DdimSampler{schedule, {.steps = 3, .eta = 1}}, network, {1, 1, 2, 2}, noise);
      },
-     {"3 noise tensors", "0 of 1"}},
+     {"4 noise tensors", "1 of 1"}},
     {"recorded noise of another size",
      [] {
        RecordedNoise noise{{std::vector<double>(5, 0.5)}};

@@ -2,6 +2,8 @@
 #define DIFFUSION_ERROR_HPP
 
 #include <atomic>
+#include <bit>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -46,6 +48,13 @@ inline ErrorHandler set_error_handler(ErrorHandler handler) {
 }
 
 namespace detail {
+
+/// Whether a number is neither infinite nor NaN, told by its bits: under -ffast-math std::isfinite
+/// and comparisons are folded to true.
+inline bool is_finite(double value) {
+  constexpr std::uint64_t exponent = 0x7ff0000000000000u;
+  return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
+}
 
 /// Streams all arguments into one string, numbers with enough digits to tell them apart.
 template <class... Parts>

@@ -80,16 +80,20 @@ Numbers numbers(const Tensor<Scalar>& tensor) {
 
 /// How exact a case is: 1e-9 where it was made in double, 1e-5 in single precision.
 inline double tolerance_of(const Json& one) {
-  return one.at("coefficients") == "float32" ? 1e-5 : 1e-9;
+  return one.value("coefficients", "") == "float32" ? 1e-5 : 1e-9;
 }
 
 /// Calls check(Scalar{}) with the precision of the case.
 template <class Check>
 void in_precision(const Json& one, const Check& check) {
-  if (one.at("coefficients") == "float32")
+  const Json& precision = one.at("coefficients");
+  if (precision == "float32")
     check(float{});
-  else
+  else if (precision == "float64")
     check(double{});
+  else
+    throw std::runtime_error("\"coefficients\" is " + precision.dump() +
+                             "; it must be float32 or float64");
 }
 
 inline void require_supported(const std::string& scheduler) {

@@ -143,8 +143,8 @@ class Report {
   /// With a name: only that case is run, and what differs is explained.
   explicit Report(std::optional<std::string> explained) : explained_(std::move(explained)) {}
 
-  /// Runs `check(case)`, which compares, or throws `Skip`. The library's errors are failures; other
-  /// exceptions say that the file is not what it should be, and pass through.
+  /// Runs `check(case)`, which compares, or throws `Skip`. Other exceptions, the library's errors and
+  /// what is wrong with the case itself, are failures of this case alone.
   template <class Check>
   void run(const std::string& name, double tolerance, const Check& check) {
     if (explained_ && *explained_ != name) return;
@@ -158,7 +158,7 @@ class Report {
       std::printf("skip           %s (%s)\n", name.c_str(), skipped.reason.c_str());
       ++skipped_;
       return;
-    } catch (const std::invalid_argument& error) {
+    } catch (const std::exception& error) {
       failure = error.what();
     }
     ++(failure.empty() ? passed_ : failed_);

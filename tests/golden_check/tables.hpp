@@ -98,7 +98,8 @@ void check_timesteps(Case& check, const Json& one) {
 /// "leading-10" and the like: what tells one case of a class from another at a glance.
 inline std::string settings_of(const Json& one) {
   const std::string spacing = one.at("config").value("timestep_spacing", "");
-  const Json steps = one.at("set_timesteps").value("num_inference_steps", Json());
+  const Json& set = one.at("set_timesteps");
+  const Json steps = set.is_object() ? set.value("num_inference_steps", Json()) : Json();
   return "/" + spacing + (steps.is_null() ? "" : "-" + steps.dump());
 }
 
@@ -114,7 +115,7 @@ inline void run_timesteps(Report& report, const Json& one, std::size_t index) {
 template <class Scalar>
 void check_add_noise(Case& check, const Json& one) {
   const auto config = config_of(one);
-  for (const char* key : {"set_timesteps", "begin_index", "steps_taken_before"})
+  for (const char* key : {"begin_index", "steps_taken_before"})
     if (one.contains(key))
       throw Unhandled(std::string("\"") + key + "\" is not handled for this scheduler");
   const Shape shape = shape_of(one.at("shape"));

@@ -23,6 +23,7 @@ struct Query {
   int branch = 0;  ///< which of several asks of one stage this is (guidance numbers them)
   PredictionType prediction_type = PredictionType::epsilon;
   std::span<const double> times{};  ///< one time per sample where these differ, else empty
+  bool batched = true;              ///< false: x is one sample, its first dimension no batch
   std::size_t samples = 0;  ///< samples in x (1 for an unbatched state); 0: as many as x's batch
 };
 
@@ -39,9 +40,13 @@ struct Query {
 /// `Shape output_shape(const Shape& input) const`, where `out` has a shape of its own.
 // clang-format off: version 14 takes these for comparisons
 template <class D, class T>
-concept WritingDenoiser = State<T> && std::invocable<D&, const T&, double, TensorOf<T>&>;
+concept WritingDenoiser = State<T> && std::invocable < D&,
+        const T&, double, TensorOf<T>
+& > ;
 template <class D, class T>
-concept QueryingDenoiser = State<T> && std::invocable<D&, const T&, const Query&, TensorOf<T>&>;
+concept QueryingDenoiser = State<T> && std::invocable < D&,
+        const T&, const Query&, TensorOf<T>
+& > ;
 template <class D, class T>
 concept ReturningDenoiser = State<T> && std::invocable<D&, const T&, double>;
 // clang-format on
@@ -72,7 +77,7 @@ void ask(D& denoiser, const T& x, const Query& query, TensorOf<T>& out) {
 
 /// The prediction type that a denoiser declares, or the given one.
 template <class D>
-PredictionType prediction_type_of(const D& denoiser, PredictionType otherwise) {
+PredictionType prediction_type_of(D& denoiser, PredictionType otherwise) {
   if constexpr (requires {
                   { denoiser.prediction_type() } -> std::convertible_to<PredictionType>;
                 })
@@ -97,7 +102,7 @@ ShapeOf<T> default_output_shape(const ShapeOf<T>& input, bool learned_variance, 
 
 /// The shape that a denoiser declares for its output, if it does.
 template <State T, class D>
-std::optional<ShapeOf<T>> declared_output_shape(const D& denoiser, const ShapeOf<T>& input) {
+std::optional<ShapeOf<T>> declared_output_shape(D& denoiser, const ShapeOf<T>& input) {
   if constexpr (requires {
                   { denoiser.output_shape(input) } -> std::convertible_to<ShapeOf<T>>;
                 })

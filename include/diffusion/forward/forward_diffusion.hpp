@@ -20,10 +20,46 @@ struct GaussianKernel {
   double variance = 0;
 };
 
+namespace detail {
+
+/// out = on_x0 x0 + on_eps eps, on `size` elements from `first` on.
+template <State T>
+void mix(const T& x0, const T& eps, T& out, std::size_t first, std::size_t size,
+         const Target& weights) {
+  using Real = Compute<ScalarOf<T>>;
+  const auto on_x0 = static_cast<Real>(weights.on_x0);
+  const auto on_eps = static_cast<Real>(weights.on_eps);
+  transform_lanes(StateTraits<T>::data(x0) + first, StateTraits<T>::data(eps) + first,
+                  StateTraits<T>::data(out) + first, size,
+                  [=](const auto& x, const auto& e) { return on_x0 * x + on_eps * e; });
+}
+
+/// Fails unless all have the shape of x0; returns how it splits into samples.
+template <State T>
+Blocks matching_blocks(const T& x0, const T& eps, const T& out) {
+  const auto shape = StateTraits<T>::shape(x0);
+  for (const T* other : {&eps, &out})
+    if (StateTraits<T>::shape(*other) != shape)
+      fail(text("a tensor has the shape ", shape_text(StateTraits<T>::shape(*other)),
+                "; it must be that of x0, ", shape_text(shape)));
+  return blocks_of<T>(shape, true);
+}
+
+}  // namespace detail
+
+/// x = alpha x0 + sigma eps, all samples at one level of any schedule: where a cut grid starts
+/// (image to image). `out` has the shape of both and may be either.
+template <State T>
+void add_noise(const T& x0, const T& eps, const Knot& at, T& out) {
+  const Blocks blocks = detail::matching_blocks(x0, eps, out);
+  for (std::size_t sample = 0; sample < blocks.batch; ++sample)
+    detail::mix(x0, eps, out, sample * blocks.size, blocks.size, {at.alpha, at.sigma});
+}
+
 /// The forward process of a schedule, q(x_t | x_0) = N(alpha x_0, sigma^2) and what follows from it
 /// (Ho, Jain and Abbeel 2020, arXiv 2006.11239, section 2). Tensors are (batch, ...), with one
-/// timestep per sample; timesteps are times of the schedule. Scalar is that of the schedule's
-/// table (NoiseSchedule<Scalar>). Immutable; safe to share between threads.
+/// timestep per sample; timesteps lie in [0, T - 1], or are -1, the clean data. Scalar is that of
+/// the schedule's table (NoiseSchedule<Scalar>). Immutable; safe to share between threads.
 template <class Scalar = double>
 class ForwardDiffusion {
  public:
@@ -31,12 +67,12 @@ class ForwardDiffusion {
 
   const NoiseSchedule<Scalar>& schedule() const { return schedule_; }
 
-  /// The mean's weight on x0 and the variance of q(x_t | x_0): eq. 4. Times in [0, T - 1].
+  /// The mean's weight on x0 and the variance of q(x_t | x_0): eq. 4.
   GaussianKernel marginal(double t) const {
     const Knot knot = level(t);
     return {0, knot.alpha, knot.sigma * knot.sigma};
   }
-  /// alpha^2 / sigma^2, at least 0.
+  /// alpha^2 / sigma^2, at least 0; infinite for the clean data.
   double snr(double t) const { return std::exp(level(t).log_snr()); }
 
   /// q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t): eq. 2. Whole t in [0, T - 1], where
@@ -48,7 +84,7 @@ class ForwardDiffusion {
     const Knot from = level(s);
     const Knot to = level(t);
     if (!(s < t)) fail(detail::text("q(x_t | x_s) has s = ", s, "; it must be less than t = ", t));
-    return {to.alpha / from.alpha, 0, to.sigma * to.sigma * fresh_share(to, from)};
+    return {to.alpha / from.alpha, 0, to.sigma * to.sigma * detail::fresh_share(to, from)};
   }
 
   /// The posterior q(x_s | x_t, x_0), s < t: eq. 6 and 7 for s = t - 1.
@@ -57,7 +93,7 @@ class ForwardDiffusion {
     const Knot from = level(t);
     if (!(s < t))
       fail(detail::text("q(x_s | x_t, x_0) has s = ", s, "; it must be less than t = ", t));
-    const double k = fresh_share(from, to);
+    const double k = detail::fresh_share(from, to);
     const double ratio = to.sigma / from.sigma;
     return {from.alpha / to.alpha * ratio * ratio, to.alpha * k, to.sigma * to.sigma * k};
   }
@@ -97,33 +133,16 @@ class ForwardDiffusion {
     return schedule_.knot(t);
   }
 
-  static double fresh_share(const Knot& noisy, const Knot& clean) {
-    return -std::expm1(noisy.log_snr() - clean.log_snr());
-  }
-
   template <class T, class WeightsAt>
   void combine(const T& x0, const T& eps, std::span<const double> timesteps, T& out,
                const WeightsAt& weights_at) const {
-    using S = ScalarOf<T>;
-    using Real = detail::Compute<S>;
-    const auto shape = StateTraits<T>::shape(x0);
-    const Blocks blocks = blocks_of<T>(shape, true);
-    for (const T* other : {&eps, static_cast<const T*>(&out)})
-      if (StateTraits<T>::shape(*other) != shape)
-        fail(detail::text("a tensor has the shape ", shape_text(StateTraits<T>::shape(*other)),
-                          "; it must be that of x0, ", shape_text(shape)));
+    const Blocks blocks = detail::matching_blocks(x0, eps, out);
     if (timesteps.size() != blocks.batch)
       fail(detail::text(timesteps.size(), " timesteps were given for a batch of ", blocks.batch,
                         "; one per sample is needed"));
-    for (std::size_t sample = 0; sample < blocks.batch; ++sample) {
-      const Target weights = weights_at(level(timesteps[sample]));
-      const auto on_x0 = static_cast<Real>(weights.on_x0);
-      const auto on_eps = static_cast<Real>(weights.on_eps);
-      const std::size_t first = sample * blocks.size;
-      detail::transform_lanes(StateTraits<T>::data(x0) + first, StateTraits<T>::data(eps) + first,
-                              StateTraits<T>::data(out) + first, blocks.size,
-                              [=](const auto& x, const auto& e) { return on_x0 * x + on_eps * e; });
-    }
+    for (std::size_t sample = 0; sample < blocks.batch; ++sample)
+      detail::mix(x0, eps, out, sample * blocks.size, blocks.size,
+                  weights_at(level(timesteps[sample])));
   }
 
   NoiseSchedule<Scalar> schedule_;

@@ -119,7 +119,7 @@ class ClassifierFreeGuidance {
         null_(std::move(null)),
         options_(options) {
     detail::require_enumerator("GuidanceOptions::calls", options.calls, 2);
-    if (!(options.scale - options.scale == 0))
+    if (!detail::is_finite(options.scale))
       fail(detail::text("GuidanceOptions::scale is ", options.scale, "; it must be finite"));
     detail::require_range("GuidanceOptions::rescale", options.rescale, 0.0, 1.0);
   }
@@ -138,44 +138,57 @@ class ClassifierFreeGuidance {
 
     using Owner = TensorOf<Tensor>;
     const auto out_shape = StateTraits<Owner>::shape(out);
-    const auto n = static_cast<std::size_t>(x.size());
+    const std::size_t n = blocks_of<Tensor>(shape, false).total();
+    const std::size_t answers = blocks_of<Owner>(out_shape, false).total();
     // A state that is one sample has no dimension along which two could be joined.
-    if (options_.calls == GuidanceCalls::separate || first_extent != batch) {
+    if (options_.calls == GuidanceCalls::separate || !query.batched) {
       Owner& without = second_.template get<Owner>(out_shape);
       call(x, asked, {conditions_, null_, 0, batch}, out);
       asked.branch = 0;
       call(x, asked, {conditions_, null_, batch, batch}, without);
-      guide(without.data(), out.data(), out, batch, n / batch);
+      require_shape(without, out_shape);
+      require_shape(out, out_shape);
+      guide(data(without), data(out), out, {batch, n / batch});
     } else {
       Owner& twice = first_.template get<Owner>(doubled<Owner>(shape));
       Owner& both = second_.template get<Owner>(doubled<Owner>(out_shape));
-      std::copy_n(x.data(), n, twice.data());
-      std::copy_n(x.data(), n, twice.data() + n);
+      const auto* state = StateTraits<Tensor>::data(x);
+      std::copy_n(state, n, StateTraits<Owner>::data(twice));
+      std::copy_n(state, n, StateTraits<Owner>::data(twice) + n);
       asked.branch = 0;
       asked.samples = 2 * batch;
       call(twice, asked, {conditions_, null_, batch, 2 * batch}, both);
-      guide(both.data(), both.data() + out.size(), out, batch, n / batch);
+      require_shape(both, doubled<Owner>(out_shape));
+      guide(data(both), data(both) + answers, out, {batch, n / batch});
     }
   }
 
   // What the network declares holds for the guided network too.
-  PredictionType prediction_type() const
-    requires requires(const Network& network) { network.prediction_type(); }
-  {
-    return network_.prediction_type();
+  PredictionType prediction_type() requires requires(Network& network) {
+    network.prediction_type();
   }
-  void begin_run()
-    requires requires(Network& network) { network.begin_run(); }
-  {
-    network_.begin_run();
-  }
+  { return network_.prediction_type(); }
+  void begin_run() requires requires(Network& network) { network.begin_run(); }
+  { network_.begin_run(); }
   template <class Shape>
-    requires requires(const Network& network, const Shape& input) { network.output_shape(input); }
-  Shape output_shape(const Shape& input) const {
-    return network_.output_shape(input);
-  }
+  requires requires(Network& network, const Shape& input) { network.output_shape(input); }
+  Shape output_shape(const Shape& input) { return network_.output_shape(input); }
 
  private:
+  template <class Tensor>
+  static auto* data(const Tensor& x) {
+    return StateTraits<Tensor>::data(x);
+  }
+
+  /// A network that assigns to its output may have given it another shape.
+  template <class Tensor>
+  static void require_shape(const Tensor& answer, const ShapeOf<Tensor>& wanted) {
+    const auto shape = StateTraits<Tensor>::shape(answer);
+    if (shape != wanted)
+      fail(detail::text("the network changed its output to the shape ", shape_text(shape),
+                        "; it must keep the ", shape_text(wanted), " that it was given"));
+  }
+
   template <class Tensor, class Out>
   void call(const Tensor& x, const Query& query, const Conditions<Condition>& conditions,
             Out& out) {
@@ -197,14 +210,16 @@ class ClassifierFreeGuidance {
     return shape;
   }
 
-  /// out = u + g (c - u), rescaled, on the first `size` elements of each sample, c on those that
-  /// follow. `to` may be where c stands.
+  /// out = u + g (c - u), rescaled, on as many elements of each sample's answer as the state has, c
+  /// on those that follow. c may stand in `out`.
   template <class S, class Tensor>
-  void guide(const S* u, const S* c, Tensor& out, std::size_t batch, std::size_t size) const {
-    const std::size_t stride = static_cast<std::size_t>(out.size()) / batch;
+  void guide(const S* u, const S* c, Tensor& out, const Blocks& state) const {
+    const std::size_t size = state.size;
+    const std::size_t stride =
+        blocks_of<Tensor>(StateTraits<Tensor>::shape(out), false).total() / state.batch;
     const auto g = static_cast<detail::Compute<S>>(options_.scale);
-    S* to = out.data();
-    for (std::size_t sample = 0; sample < batch; ++sample, u += stride, c += stride, to += stride) {
+    S* to = StateTraits<Tensor>::data(out);
+    for (std::size_t i = 0; i < state.batch; ++i, u += stride, c += stride, to += stride) {
       const double wanted = options_.rescale > 0 ? detail::standard_deviation(c, size) : 0;
       detail::transform_lanes(u, c, to, size, [g](const auto& without, const auto& with) {
         return without + g * (with - without);

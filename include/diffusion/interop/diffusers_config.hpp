@@ -36,7 +36,9 @@ namespace diffusion {
 enum class Behaviour {
   /// What Python gives, number for number: DDIM steps to t - T / n whatever the list of timesteps,
   /// weighs a clipped x0 beside the raw epsilon (unless use_clipped_model_output), and DDPM adds
-  /// noise at a last step with t > 0.
+  /// noise at a last step with t > 0. Two things that cannot be meant are not repeated: the
+  /// timestep -1 that its trailing spacing appends for some numbers of steps (61 of 1000), and the
+  /// NaN of variance_type fixed_large_log.
   compatible,
   /// The samplers' own defaults.
   correct,
@@ -303,7 +305,7 @@ inline constexpr std::array<DiffusersClass, 5> diffusers_classes = {{
     {"DDIMInverseScheduler", 3, read_ddim_inverse},
 }};
 
-inline std::string diffusers_class_names() {
+inline std::string listed_class_names() {
   std::string names;
   for (const DiffusersClass& known : diffusers_classes)
     names += (names.empty() ? "" : ", ") + std::string(known.name);
@@ -315,14 +317,14 @@ inline const DiffusersClass& diffusers_class(const nlohmann::json& object,
   nlohmann::json name = load_as;
   if (load_as.empty()) {
     if (!object.contains("_class_name"))
-      fail("_class_name is missing; it must be one of " + diffusers_class_names() +
+      fail("_class_name is missing; it must be one of " + listed_class_names() +
            ", unless the class is named otherwise");
     name = object.at("_class_name");
   }
   for (const DiffusersClass& known : diffusers_classes)
     if (name == known.name) return known;
   fail(text(load_as.empty() ? "_class_name" : "the scheduler class", " is ", shown(name),
-            "; supported are ", diffusers_class_names()));
+            "; supported are ", listed_class_names()));
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace diffusion {
@@ -42,10 +43,11 @@ inline void compare(Laws& laws, const Weights& x, const Knot& to) {
 
 }  // namespace detail
 
-/// Runs a plan on a point mass, symbolically. Clipping, learned variance (taken as factor 1), weights
-/// on the raw output (which depend on the prediction type; taken as 0) and
-/// Langevin stages, whose weights depend on data, are outside the laws. Cost: stages * draws.
+/// Runs a plan on a point mass, symbolically. Clipping, learned variance (taken as factor 1),
+/// weights on raw outputs or a history of these (they depend on the prediction type), and Langevin
+/// stages, whose weights depend on data, are outside the laws. Cost: stages * draws.
 inline Laws check_laws(const PlanView& plan) {
+  if (plan.stages.empty()) fail("the plan has 0 stages; it needs at least 1");
   const auto draws = static_cast<std::size_t>(plan.draws());
   const auto slots = static_cast<std::size_t>(plan.traits.slots);
   detail::Weights x(2 + draws), saved(2 + draws), c(2 + draws);

@@ -34,7 +34,7 @@ namespace detail {
 inline void add(Combination& sum, double weight, const Combination& part, const Stage& stage,
                 PredictionType type, const char* what) {
   if (weight == 0) return;
-  if (!std::isfinite(part.x) || !std::isfinite(part.f) || !std::isfinite(part.d))
+  if (!is_finite(part.x) || !is_finite(part.f) || !is_finite(part.d))
     fail(text(what, " is undefined for prediction type ", name(type), " at t = ", stage.at.t,
               " (alpha = ", stage.at.alpha, ", sigma = ", stage.at.sigma,
               "); use a prediction type that is finite there (v at both ends), or a schedule or "
@@ -58,7 +58,7 @@ inline LoweredStage lower(const Stage& stage, const PlanTraits& traits, Predicti
   const double alpha = stage.at.alpha;
   const double sigma = stage.at.sigma;
   const bool clips = traits.clipping.kind != Clipping::Kind::none;
-  const bool defined = std::isfinite(c.a) && std::isfinite(c.b);
+  const bool defined = detail::is_finite(c.a) && detail::is_finite(c.b);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const Combination x0 = !clips    ? Combination{c.a, c.b, 0}
                          : defined ? Combination{0, 0, 1}

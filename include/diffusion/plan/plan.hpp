@@ -2,6 +2,7 @@
 #define DIFFUSION_PLAN_PLAN_HPP
 
 #include <diffusion/error.hpp>
+#include <diffusion/plan/slots.hpp>
 #include <diffusion/plan/stage.hpp>
 
 #include <algorithm>
@@ -110,7 +111,7 @@ class SamplingPlan {
     detail::require_enumerator("Clipping::kind", c.kind, 3);
     detail::require_enumerator("PlanTraits::epsilon_rule", traits_.epsilon_rule, 2);
     detail::require_enumerator("PlanTraits::basis", traits_.basis, 3);
-    if (c.kind == Clipping::Kind::range && !(c.limit > 0 && std::isfinite(c.limit)))
+    if (c.kind == Clipping::Kind::range && !(c.limit > 0 && detail::is_finite(c.limit)))
       fail(detail::text("Clipping::limit is ", c.limit, "; it must be positive and finite"));
     if (c.kind == Clipping::Kind::dynamic) {
       detail::require_range("Clipping::ratio", c.ratio, 0.0, 1.0);
@@ -126,39 +127,46 @@ class SamplingPlan {
     bool saved = false;
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       const Stage& s = stages_[i];
-      if (s.draws < 0) fail(detail::text("stage ", i, " makes ", s.draws, " draws; at least 0"));
-      draws += s.draws;
-      for (double w : {s.x, s.x0, s.eps, s.raw, s.saved, s.input_scale, s.noise_scale.offset,
-                       s.noise_scale.slope, s.langevin_snr})
-        if (!std::isfinite(w)) fail(detail::text("stage ", i, " holds the weight ", w));
-      const bool learned = s.noise_scale.kind != NoiseScale::Kind::fixed;
-      if (!s.ask && (s.x0 != 0 || s.eps != 0 || s.raw != 0 || learned))
-        fail(detail::text("stage ", i, " weighs an estimate but does not ask the network"));
+      check_numbers(s, i);
+      check_ask(s, i);
       saved = saved || s.save;
       if (s.saved != 0 && !saved)
         fail(detail::text("stage ", i, " reads the saved state; none has been saved up to it"));
-      if (s.langevin_snr < 0)
-        fail(detail::text("stage ", i, " has langevin_snr ", s.langevin_snr, "; at least 0"));
-      if (s.langevin_snr > 0 && !(s.ask && s.at.sigma > 0 && s.noise[0].source >= 0))
-        fail(detail::text("stage ", i,
-                          " is a Langevin step; it must ask the network, at a level "
-                          "with sigma > 0, and have a first noise term"));
-      for (const Term& term : s.history) {
-        if (!std::isfinite(term.weight))
-          fail(detail::text("stage ", i, " holds the weight ", term.weight));
+      draws += s.draws;
+      for (const Term& term : s.history)
         if (term.source >= estimates)
           fail(detail::text("stage ", i, " reads estimate ", term.source, "; ", estimates,
                             " have been made before it"));
-      }
-      for (const Term& term : s.noise) {
-        if (!std::isfinite(term.weight))
-          fail(detail::text("stage ", i, " holds the noise weight ", term.weight));
+      for (const Term& term : s.noise)
         if (term.source >= draws)
           fail(detail::text("stage ", i, " reads draw ", term.source, "; ", draws,
                             " have been made up to it"));
-      }
       if (s.ask) ++estimates;
     }
+  }
+
+  static void check_numbers(const Stage& s, std::size_t i) {
+    const auto require_finite = [i](double weight) {
+      if (!detail::is_finite(weight)) fail(detail::text("stage ", i, " holds the weight ", weight));
+    };
+    for (const double weight : {s.x, s.x0, s.eps, s.raw, s.saved, s.input_scale,
+                                s.noise_scale.offset, s.noise_scale.slope, s.langevin_snr})
+      require_finite(weight);
+    for (const Term& term : s.history) require_finite(term.weight);
+    for (const Term& term : s.noise) require_finite(term.weight);
+    if (s.draws < 0) fail(detail::text("stage ", i, " makes ", s.draws, " draws; at least 0"));
+    if (s.langevin_snr < 0)
+      fail(detail::text("stage ", i, " has langevin_snr ", s.langevin_snr, "; at least 0"));
+  }
+
+  static void check_ask(const Stage& s, std::size_t i) {
+    const bool learned = s.noise_scale.kind != NoiseScale::Kind::fixed;
+    if (!s.ask && (s.x0 != 0 || s.eps != 0 || s.raw != 0 || learned))
+      fail(detail::text("stage ", i, " weighs an estimate but does not ask the network"));
+    if (s.langevin_snr > 0 && !(s.ask && s.at.sigma > 0 && s.noise[0].source >= 0))
+      fail(detail::text("stage ", i,
+                        " is a Langevin step; it must ask the network, at a level with sigma > 0, "
+                        "and have a first noise term"));
   }
 
   /// Register allocation by one scan: an estimate lives from the stage that makes it to the last
@@ -172,7 +180,7 @@ class SamplingPlan {
       if (stages_[i].ask) last_read.push_back(0);
     }
     std::vector<std::int32_t> slot_of(last_read.size(), -1);
-    std::vector<std::size_t> busy_until;  // of each slot
+    detail::Slots slots;
     std::size_t number = 0;
     for (std::size_t i = 0; i < n; ++i) {
       Stage& stage = stages_[i];
@@ -180,19 +188,11 @@ class SamplingPlan {
         if (term.source >= 0) term.source = slot_of[static_cast<std::size_t>(term.source)];
       stage.keep = -1;
       if (!stage.ask) continue;
-      if (last_read[number] > 0) {
-        const auto free =
-            std::ranges::find_if(busy_until, [&](std::size_t end) { return end <= i + 1; });
-        stage.keep = static_cast<std::int32_t>(free - busy_until.begin());
-        if (free == busy_until.end())
-          busy_until.push_back(last_read[number]);
-        else
-          *free = last_read[number];
-        slot_of[number] = stage.keep;
-      }
+      if (last_read[number] > 0)  // free for a value made here: also what is read here last
+        stage.keep = slot_of[number] = slots.take(i + 1, last_read[number]);
       ++number;
     }
-    traits_.slots = static_cast<std::int32_t>(busy_until.size());
+    traits_.slots = slots.count();
   }
 
   std::vector<Stage> stages_;

@@ -53,8 +53,8 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
     const double small = std::max(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
     const double large = row.at.sigma * row.at.sigma * k;
     double weight = 1;
-    switch (
-        options.variance) {  // learned: also where no noise is added the network has 2C channels
+    // A learned variance is declared also where no noise is added: its network has 2C channels.
+    switch (options.variance) {
       case VarianceType::fixed_small:
       case VarianceType::fixed_small_log:
         weight = std::sqrt(small);

@@ -31,12 +31,6 @@ class GridSampler {
 
 namespace detail {
 
-/// What of the noise at `from` is not yet there at the cleaner level `to`:
-/// 1 - SNR(from) / SNR(to) = sigma_{t|s}^2 / sigma_t^2, in [0, 1], without cancellation.
-inline double fresh_share(const Knot& from, const Knot& to) {
-  return -std::expm1(from.log_snr() - to.log_snr());
-}
-
 /// The standard deviation of the state's distribution for data of unit variance: what the initial
 /// noise is multiplied with. 1 on every variance-preserving schedule.
 inline double initial_scale(const Knot& start) {

@@ -3,6 +3,7 @@
 
 #include <diffusion/noise/noise.hpp>
 #include <diffusion/plan/plan.hpp>
+#include <diffusion/plan/slots.hpp>
 #include <diffusion/tensor/lane.hpp>
 #include <diffusion/tensor/state.hpp>
 
@@ -29,35 +30,34 @@ struct DrawSlots {
     for (std::size_t i = 0; i < plan.stages.size(); ++i)
       for (const Term& term : plan.stages[i].noise)
         if (term.source >= 0) last_read[static_cast<std::size_t>(term.source)] = i + 1;
-    std::vector<std::size_t> busy_until;
+    Slots table;
     std::size_t draw = 0;
-    for (std::size_t i = 0; i < plan.stages.size(); ++i) {
-      for (std::int32_t k = 0; k < plan.stages[i].draws; ++k, ++draw) {
-        if (last_read[draw] == 0) continue;
-        const auto free = std::ranges::find_if(busy_until, [&](auto end) { return end <= i; });
-        slot_of[draw] = static_cast<std::int32_t>(free - busy_until.begin());
-        if (free == busy_until.end())
-          busy_until.push_back(last_read[draw]);
-        else
-          *free = last_read[draw];
-      }
-    }
-    slots = static_cast<std::int32_t>(busy_until.size());
+    for (std::size_t i = 0; i < plan.stages.size(); ++i)
+      for (std::int32_t k = 0; k < plan.stages[i].draws; ++k, ++draw)
+        if (last_read[draw] > 0)  // drawn before anything is read here: only what is read no more
+          slot_of[draw] = table.take(i, last_read[draw]);
+    slots = table.count();
   }
 };
 
 /// Noise of a run over an addressed source: draw 0 is the initial state, draw d + 1 the plan's d.
 template <class S, class N>
 class RunNoise {
-  static_assert(AddressedNoise<N>);
+  static_assert(
+      AddressedNoise<N>,
+      "a noise source needs fill(sample, draw, element, span<float>) const, or, not const, "
+      "fill(span<float>) and fill(span<double>); not 42 but PhiloxNoise{42}");
 
  public:
   RunNoise(const N& source, const PlanView&, const Blocks&) : source_(source) {}
 
   /// Fails where an address of the run lies outside the source's layout.
   static void require(const N& source, int draws, const Blocks& blocks) {
-    if constexpr (requires { source.require(blocks.batch, blocks.batch, blocks.size); })
-      source.require(blocks.batch, static_cast<std::size_t>(draws) + 1, blocks.size);
+    const std::size_t samples = blocks.batch;
+    const std::size_t all_draws = static_cast<std::size_t>(draws) + 1;  // the initial state's too
+    const std::size_t elements = blocks.size;
+    if constexpr (requires { source.require(samples, all_draws, elements); })
+      source.require(samples, all_draws, elements);
   }
 
   void enter(const Stage&) {}

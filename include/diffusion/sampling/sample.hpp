@@ -15,6 +15,9 @@ namespace detail {
 /// Calls one callback; it sees the run and may answer Verdict::cancel.
 template <class Callback, class Run>
 bool proceeds(Callback& callback, const Run& run) {
+  static_assert(
+      std::invocable<Callback&, const Run&>,
+      "a callback must be callable as (const auto& run); run is a const diffusion::Stepper");
   using Answer = std::invoke_result_t<Callback&, const Run&>;
   static_assert(std::is_void_v<Answer> || std::is_same_v<Answer, Verdict>,
                 "a callback must return nothing or a diffusion::Verdict");
@@ -36,13 +39,24 @@ struct GiveBack {
   }
 };
 
-inline const SamplingPlan& plan_of(const SamplingPlan& plan) { return plan; }
-inline PlanView plan_of(const PlanView& plan) { return plan; }
 template <class Sampler>
-requires requires(const Sampler& sampler) {
+concept MakesPlans = requires(const Sampler& sampler) {
   { sampler.plan() } -> std::same_as<SamplingPlan>;
+};
+
+/// The plan itself, the view itself, or what a sampler plans.
+template <class Plan>
+decltype(auto) plan_of(const Plan& plan) {
+  if constexpr (std::is_same_v<Plan, SamplingPlan> || std::is_same_v<Plan, PlanView>) {
+    return (plan);
+  } else {
+    static_assert(
+        MakesPlans<Plan>,
+        "what is sampled must be a SamplingPlan, a PlanView, or a sampler: an object with "
+        "a member SamplingPlan plan() const");
+    return plan.plan();
+  }
 }
-SamplingPlan plan_of(const Sampler& sampler) { return sampler.plan(); }
 
 }  // namespace detail
 
@@ -53,27 +67,26 @@ SamplingPlan plan_of(const Sampler& sampler) { return sampler.plan(); }
 /// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
 /// run itself ended is in the result, and x holds the state that was reached.
 template <class Plan, class D, State T, class N, class... Callbacks>
-requires(std::invocable<Callbacks&, const Stepper<T, detail::HeldNoise<N&&>>&>&&...) SampleResult
-    sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise, SampleOptions options = {},
-                    Callbacks&&... callbacks) {
+SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
+                             SampleOptions options = {}, Callbacks&&... callbacks) {
   static_assert(NoiseSource<std::remove_cvref_t<N>>,
                 "a noise source needs fill(sample, draw, element, span<float>) const, or "
                 "fill(span<float>) and fill(span<double>)");
   decltype(auto) table = detail::plan_of(plan);
-  options.prediction_type = prediction_type_of(denoiser, options.prediction_type);
+  options.prediction_type = diffusion::prediction_type_of(denoiser, options.prediction_type);
   if constexpr (requires { denoiser.begin_run(); }) denoiser.begin_run();
 
   using Run = Stepper<T, detail::HeldNoise<N&&>>;
-  const auto declared = declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
+  const auto declared = diffusion::declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
   const Blocks blocks = Run::check(table, StateTraits<T>::shape(x), options, declared);
   detail::RunNoise<ScalarOf<T>, detail::HeldNoise<N&&>>::require(noise, PlanView(table).draws(),
                                                                  blocks);
   Run run(table, std::move(x), noise, options, declared);
-  const detail::GiveBack<T, Run> give_back{x, run};
+  const detail::GiveBack<T, Run> give_back{x, run};  // NOLINT(bugprone-use-after-move): refills x
   while (!run.done()) {
     if (std::chrono::steady_clock::now() >= options.deadline)
       return {Status::deadline, run.stage_number(), run.network_calls()};
-    if (run.asks()) ask(denoiser, run.input(), run.query(), run.output());
+    if (run.asks()) diffusion::ask(denoiser, run.input(), run.query(), run.output());
     if (!(detail::proceeds(callbacks, run) && ...))
       return {Status::cancelled, run.stage_number(), run.network_calls() + (run.asks() ? 1 : 0)};
     run.advance();
@@ -96,9 +109,13 @@ TensorOf<T> sample(const Plan& plan, D&& denoiser, const ShapeOf<T>& shape, N&& 
     if (extent < 1)
       fail(detail::text("the state has the shape ", shape_text(shape),
                         "; every dimension must be at least 1"));
+  SampleOptions checked = options;  // all of it before the source gives its first number
+  checked.prediction_type = diffusion::prediction_type_of(denoiser, options.prediction_type);
+  const Blocks blocks = Stepper<Tensor, detail::HeldNoise<N&&>>::check(
+      table, shape, checked, diffusion::declared_output_shape<Tensor>(denoiser, shape));
+  Noise::require(noise, PlanView(table).draws() + 1, blocks);
   Tensor x = StateTraits<Tensor>::make(shape);
-  Noise::initial(noise, blocks_of<Tensor>(shape, options.batch), StateTraits<Tensor>::data(x),
-                 PlanView(table).traits.initial_scale);
+  Noise::initial(noise, blocks, StateTraits<Tensor>::data(x), PlanView(table).traits.initial_scale);
   const SampleResult result =
       sample_in_place(table, denoiser, x, noise, options, std::forward<Callbacks>(callbacks)...);
   if (result.status == Status::not_finite)

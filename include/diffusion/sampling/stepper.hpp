@@ -11,7 +11,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -47,22 +49,25 @@ class Stepper {
   /// Starts a run at the plan's first stage with the state x. `output_shape` is asked for by
   /// denoisers with a shape of their own; std::nullopt: that of x (2C channels for a learned
   /// variance). Fails where the plan does not fit the state or the prediction type.
-  template <class Source>
-  Stepper(PlanView plan, T x, Source&& noise, const SampleOptions& options = {},
+  template <std::convertible_to<T> X, class Source>
+  Stepper(PlanView plan, X&& x, Source&& noise, const SampleOptions& options = {},
           const std::optional<ShapeOf<T>>& output_shape = std::nullopt)
       : plan_(plan),
         options_(options),
-        x_(std::move(x)),
-        shape_(Traits::shape(x_)),
+        shape_(Traits::shape(x)),
         blocks_(check(plan, shape_, options, output_shape)),
         output_(Traits::make(output_shape_of(plan, shape_, options, output_shape))),
-        output_size_(static_cast<std::size_t>(output_.size()) / blocks_.batch),
+        output_size_(elements_of(output_) / blocks_.batch),
         noise_(noise, plan, blocks_),
         scaled_(Traits::make(scales_input(plan) ? shape_ : ShapeOf<T>{})),
         slots_(static_cast<std::size_t>(plan.traits.slots), Buffer(blocks_.total())),
         saved_(plan.saves_state() ? blocks_.total() : 0),
         clips_(blocks_.batch),
-        absolute_(plan.traits.clipping.kind == Clipping::Kind::dynamic ? blocks_.size : 0) {
+        absolute_(plan.traits.clipping.kind == Clipping::Kind::dynamic ? blocks_.size : 0),
+        x_(std::forward<X>(x)) {
+    // A network that never writes its output is told as not finite, not sampled from garbage.
+    std::fill_n(StateTraits<Tensor>::data(output_), output_size_ * blocks_.batch,
+                std::numeric_limits<Scalar>::quiet_NaN());
     static_assert(AddressedNoise<std::remove_cvref_t<Source>> || std::is_lvalue_reference_v<Source>,
                   "a sequential noise source is referred to: it must outlive the run, so give it "
                   "a name");
@@ -84,6 +89,7 @@ class Stepper {
       fail(detail::text("the network's output has the shape ", shape_text(declared),
                         " for a state ", shape_text(shape), "; each of ", blocks.batch,
                         " samples needs at least ", wanted, " elements"));
+    check_registers(plan);
     for (const Stage& stage : plan.stages) lower(stage, plan.traits, options.prediction_type);
     return blocks;
   }
@@ -116,6 +122,7 @@ class Stepper {
             .step = step(),
             .steps = steps(),
             .prediction_type = options_.prediction_type,
+            .batched = options_.batch,
             .samples = blocks_.batch};
   }
   /// Where the network's output goes before `advance`.
@@ -131,9 +138,11 @@ class Stepper {
   }
   void preview(Tensor& x0) const {
     if (done() || !asks()) fail("there is no x0 to preview: this stage asks no network");
+    check_output();
+    if (Traits::shape(x_) != StateTraits<Tensor>::shape(x0)) x0 = Traits::make(shape_);
     LoweredStage row = lowered(stage());
     for (const double w : {row.estimate.x, row.estimate.f, row.estimate.d})
-      if (!std::isfinite(w))
+      if (!detail::is_finite(w))
         fail(detail::text("x0 is undefined for prediction type ", name(options_.prediction_type),
                           " at t = ", timestep(), " (alpha = ", stage().at.alpha, ")"));
     row.result = row.estimate;
@@ -154,6 +163,7 @@ class Stepper {
   /// Takes the output and goes to the next stage. Afterwards `finite()` tells whether the new
   /// state is finite (true where the check is switched off).
   void advance() {
+    if (done()) fail("the run is at its end; there is no stage to advance to");
     check_output();
     noise_.enter(stage());
     const Stage now = stage().langevin_snr > 0 ? langevin(stage()) : stage();
@@ -186,6 +196,24 @@ class Stepper {
   const SampleOptions& options() const { return options_; }
 
  private:
+  /// A view may come from rows that no SamplingPlan has checked (a constexpr array, a file).
+  static void check_registers(const PlanView& plan) {
+    std::int32_t draws = 0;
+    bool saved = false;
+    for (int i = 0; i < plan.size(); ++i) {
+      const Stage& s = plan.stages[static_cast<std::size_t>(i)];
+      const auto require = [i](const char* what, std::int32_t source, std::int32_t limit) {
+        if (source >= limit)
+          fail(detail::text("stage ", i, " names ", what, " ", source, "; the plan has ", limit));
+      };
+      draws += s.draws;
+      saved = saved || s.save;
+      require("slot", s.keep, plan.traits.slots);
+      for (const Term& term : s.history) require("slot", term.source, plan.traits.slots);
+      for (const Term& term : s.noise) require("draw", term.source, draws);
+      require("saved state", s.saved != 0 ? 0 : -1, saved ? 1 : 0);
+    }
+  }
   static bool scales_input(const PlanView& plan) {
     return std::ranges::any_of(plan.stages, [](const Stage& s) { return s.input_scale != 1; });
   }
@@ -204,11 +232,16 @@ class Stepper {
     return lower(stage, plan_.traits, options_.prediction_type);
   }
 
+  static std::size_t elements_of(const Tensor& x) {
+    return blocks_of<Tensor>(StateTraits<Tensor>::shape(x), false).total();
+  }
+
   // A network that assigns to its output may have given it another shape.
   void check_output() const {
-    if (static_cast<std::size_t>(output_.size()) == output_size_ * blocks_.batch) return;
-    fail(detail::text("the network changed its output to ", output_.size(), " elements; it must ",
-                      "keep the ", output_size_ * blocks_.batch, " that it was given"));
+    if (elements_of(output_) == output_size_ * blocks_.batch) return;
+    fail(detail::text("the network changed its output to ", elements_of(output_),
+                      " elements; it must ", "keep the ", output_size_ * blocks_.batch,
+                      " that it was given"));
   }
 
   const Scalar* output_of(std::size_t sample) const {
@@ -273,8 +306,11 @@ class Stepper {
     const Real b = static_cast<Real>(row.b);
     for (std::size_t sample = 0; sample < blocks_.batch; ++sample, x += blocks_.size) {
       const Scalar* f = output_of(sample);
-      for (std::size_t i = 0; i < blocks_.size; ++i)
-        absolute[i] = std::abs(a * static_cast<Real>(x[i]) + b * static_cast<Real>(f[i]));
+      for (std::size_t i = 0; i < blocks_.size; ++i) {
+        const Real x0 = a * static_cast<Real>(x[i]) + b * static_cast<Real>(f[i]);
+        // A NaN has no rank; the update sees it and ends the run.
+        absolute[i] = detail::is_finite(static_cast<double>(x0)) ? std::abs(x0) : Real{0};
+      }
       const Real s = dynamic_threshold(std::span<Real>(absolute), clipping.ratio, clipping.maximum);
       clips[sample] = {s, 1 / s};
     }
@@ -318,7 +354,6 @@ class Stepper {
 
   PlanView plan_;
   SampleOptions options_;
-  T x_;
   ShapeOf<T> shape_;
   Blocks blocks_;
   Tensor output_;
@@ -330,19 +365,16 @@ class Stepper {
   Buffer saved_;
   std::vector<Clip> clips_;
   std::vector<Real> absolute_;
+  T x_;  // last: where a buffer cannot be had, the caller still has the state
   int stage_ = 0;
   int network_calls_ = 0;
   bool finite_ = true;
 };
 
-template <State T, class N>
-Stepper(const SamplingPlan&, T, N&&) -> Stepper<T, detail::HeldNoise<N&&>>;
-template <State T, class N>
-Stepper(const SamplingPlan&, T, N&&, const SampleOptions&) -> Stepper<T, detail::HeldNoise<N&&>>;
-template <State T, class N>
-Stepper(PlanView, T, N&&) -> Stepper<T, detail::HeldNoise<N&&>>;
-template <State T, class N>
-Stepper(PlanView, T, N&&, const SampleOptions&) -> Stepper<T, detail::HeldNoise<N&&>>;
+template <State T, class N, class... Options>
+Stepper(const SamplingPlan&, T, N&&, Options&&...) -> Stepper<T, detail::HeldNoise<N&&>>;
+template <State T, class N, class... Options>
+Stepper(PlanView, T, N&&, Options&&...) -> Stepper<T, detail::HeldNoise<N&&>>;
 
 }  // namespace diffusion
 

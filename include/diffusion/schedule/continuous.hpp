@@ -6,9 +6,9 @@
 #include <limits>
 #include <numbers>
 
-#include "../error.hpp"
-#include "arithmetic.hpp"
-#include "knot.hpp"
+#include <diffusion/error.hpp>
+#include <diffusion/schedule/arithmetic.hpp>
+#include <diffusion/schedule/knot.hpp>
 
 /// Schedules in continuous time t in [0, 1], from the least noise to the most. All are immutable
 /// values; all functions of time fail outside [0, 1]; `time` is the inverse of `log_snr`, clamped

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "../error.hpp"
-#include "knot.hpp"
-#include "schedule.hpp"
-#include "timesteps.hpp"
+#include <diffusion/error.hpp>
+#include <diffusion/schedule/knot.hpp>
+#include <diffusion/schedule/schedule.hpp>
+#include <diffusion/schedule/timesteps.hpp>
 
 namespace diffusion {
 
@@ -53,9 +53,9 @@ class Grid {
   auto end() const { return steps_.end(); }
 
   /// Where the run starts: the level of the state that is given to the first step.
-  const Knot& start() const { return steps_.front().from; }
+  Knot start() const { return steps_.front().from; }
   /// Where the run ends.
-  const Knot& finish() const { return steps_.back().to; }
+  Knot finish() const { return steps_.back().to; }
 
   /// The number of the first step in the grid that this one was cut from; 0 for a whole one.
   int first_step() const { return first_step_; }
@@ -96,10 +96,11 @@ class Grid {
         fail(detail::text(part, " of ", end, " in grid step ", step, " is ", value, "; it must be ",
                           limit));
     };
-    const auto finite = [](double value) { return value - value == 0; };
-    require(finite(knot.t), "t", knot.t, "finite");
-    require(finite(knot.alpha) && knot.alpha >= 0, "alpha", knot.alpha, "finite and at least 0");
-    require(finite(knot.sigma) && knot.sigma >= 0, "sigma", knot.sigma, "finite and at least 0");
+    require(detail::is_finite(knot.t), "t", knot.t, "finite");
+    require(detail::is_finite(knot.alpha) && knot.alpha >= 0, "alpha", knot.alpha,
+            "finite and at least 0");
+    require(detail::is_finite(knot.sigma) && knot.sigma >= 0, "sigma", knot.sigma,
+            "finite and at least 0");
     require(knot.alpha > 0 || knot.sigma > 0, "sigma", knot.sigma, "above 0 where alpha is 0");
   }
 

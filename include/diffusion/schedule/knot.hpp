@@ -29,6 +29,15 @@ inline bool same_level(const Knot& a, const Knot& b, double tolerance = 0) {
   return std::abs(a.alpha - b.alpha) <= tolerance && std::abs(a.sigma - b.sigma) <= tolerance;
 }
 
+namespace detail {
+
+/// What of the noise at `noisy` is not yet there at the cleaner level `clean`: 1 - SNR(noisy) /
+/// SNR(clean) = sigma_{t|s}^2 / sigma_t^2, in [0, 1], without cancellation.
+inline double fresh_share(const Knot& noisy, const Knot& clean) {
+  return -std::expm1(noisy.log_snr() - clean.log_snr());
+}
+
+}  // namespace detail
 }  // namespace diffusion
 
 #endif  // DIFFUSION_SCHEDULE_KNOT_HPP

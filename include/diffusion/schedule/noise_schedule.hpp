@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "../error.hpp"
-#include "arithmetic.hpp"
-#include "knot.hpp"
+#include <diffusion/error.hpp>
+#include <diffusion/schedule/arithmetic.hpp>
+#include <diffusion/schedule/knot.hpp>
 
 namespace diffusion {
 

@@ -3,8 +3,8 @@
 
 #include <concepts>
 
-#include "../error.hpp"
-#include "knot.hpp"
+#include <diffusion/error.hpp>
+#include <diffusion/schedule/knot.hpp>
 
 namespace diffusion {
 

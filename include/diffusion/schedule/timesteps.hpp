@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "../error.hpp"
-#include "arithmetic.hpp"
+#include <diffusion/error.hpp>
+#include <diffusion/schedule/arithmetic.hpp>
 
 /// Which n of the N training timesteps 0 ... N-1 a sampler visits. Every function returns exactly
 /// n different whole timesteps, the largest first, and fails unless 1 <= n <= N.

@@ -19,13 +19,15 @@ concept Device = requires(D& device, std::size_t n, void (*f)(std::size_t, std::
 class DeviceRef {
  public:
   DeviceRef() = default;
+  // clang-format off: version 14 does not know requires clauses
   template <Device D>
-  requires(!std::is_same_v<std::remove_cv_t<D>, DeviceRef>)
+  requires(!std::is_same_v<std::remove_cv_t<D>, DeviceRef> && !std::is_const_v<D>)
       DeviceRef(D& device)  // NOLINT(google-explicit-constructor)
       : device_(std::addressof(device)),
         run_([](void* d, std::size_t n, std::size_t grain, const Body& body) {
           static_cast<D*>(d)->parallel_for(n, grain, body);
         }) {}
+  // clang-format on
 
   /// Calls f(begin, end) on ranges that cover [0, n). Without a device: f(0, n).
   template <class F>

@@ -19,6 +19,19 @@ namespace diffusion {
 template <class T>
 struct StateTraits;
 
+namespace detail {
+
+/// The extents of an Eigen tensor or tensor map.
+template <class Shape, class T>
+Shape shape_of(const T& x) {
+  Shape shape{};
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    shape[i] = static_cast<Eigen::Index>(x.dimensions()[i]);
+  return shape;
+}
+
+}  // namespace detail
+
 template <class S, int Rank, int Options, class Index>
 struct StateTraits<Eigen::Tensor<S, Rank, Options, Index>> {
   using Tensor = Eigen::Tensor<S, Rank, Options, Index>;
@@ -28,12 +41,7 @@ struct StateTraits<Eigen::Tensor<S, Rank, Options, Index>> {
 
   static Scalar* data(Tensor& x) { return x.data(); }
   static const Scalar* data(const Tensor& x) { return x.data(); }
-  static Shape shape(const Tensor& x) {
-    Shape shape{};
-    for (std::size_t i = 0; i < shape.size(); ++i)
-      shape[i] = static_cast<Eigen::Index>(x.dimension(i));
-    return shape;
-  }
+  static Shape shape(const Tensor& x) { return detail::shape_of<Shape>(x); }
   static Tensor make(const Shape& shape) {
     Eigen::array<Index, static_cast<std::size_t>(Rank)> dimensions{};
     for (std::size_t i = 0; i < shape.size(); ++i) dimensions[i] = static_cast<Index>(shape[i]);
@@ -52,12 +60,7 @@ struct StateTraits<Eigen::TensorMap<Plain, Options, Pointer>> {
 
   static Scalar* data(Map& x) { return x.data(); }
   static const Scalar* data(const Map& x) { return x.data(); }
-  static Shape shape(const Map& x) {
-    Shape shape{};
-    for (std::size_t i = 0; i < shape.size(); ++i)
-      shape[i] = static_cast<Eigen::Index>(x.dimension(static_cast<typename Map::Index>(i)));
-    return shape;
-  }
+  static Shape shape(const Map& x) { return detail::shape_of<Shape>(x); }
   static Tensor make(const Shape& shape) { return Owner::make(shape); }
   /// A map over another tensor's memory.
   static Map over(Tensor& storage) { return Map(storage.data(), storage.dimensions()); }
