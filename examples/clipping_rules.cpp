@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <exception>
 #include <numeric>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -59,7 +60,8 @@ int main(int argc, char** argv) {
       const Pictures pictures = diffusion::sample<Pictures>(
           sampler, guided,
           {classes, model.network.config().in_channels, model.height(), model.width()},
-          diffusion::PhiloxNoise{1}, {}, [&](const auto&) { progress.advance(); });
+          diffusion::PhiloxNoise{1}, {.prediction_type = model.scheduler.prediction_type},
+          [&](const auto&) { progress.advance(); });
       canvas.text({4, top + 15.0}, rule.title, 10);
       const auto size = static_cast<std::size_t>(pictures.size() / classes);
       for (int i = 0; i < classes; ++i) {

@@ -1,14 +1,17 @@
 // The forward process in pictures: a digit noised at ten levels, and alpha, sigma and log-SNR of
-// every schedule as curves. The digit is sampled from the bundled network.
+// every schedule as curves. The digit is sampled from the bundled network, and noised as in its
+// training.
 #include <diffusion/diffusion.hpp>
 #include <support/canvas.hpp>
 #include <support/image.hpp>
 #include <support/model_folder.hpp>
 #include <support/names.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,8 +19,7 @@ namespace {
 
 using Picture = nn::Unet2d<float>::Batch;
 
-Picture sample_digit(const std::string& folder, int digit) {
-  auto model = examples::load_model(folder);
+Picture sample_digit(examples::Model& model, int digit) {
   const diffusion::DdimSampler sampler{
       model.scheduler.schedule<double>(),
       {.steps = 25, .grid = {.spacing = diffusion::TimestepSpacing::trailing}}};
@@ -31,17 +33,22 @@ Picture sample_digit(const std::string& folder, int digit) {
       diffusion::PhiloxNoise{3}, {.prediction_type = model.scheduler.prediction_type});
 }
 
-// Ten copies of the picture, each at its own timestep, in one call.
-void draw_noised(const Picture& picture, const std::string& file) {
-  const std::vector<double> timesteps{0, 50, 100, 200, 300, 400, 500, 600, 800, 999};
-  const Picture x0 = picture.broadcast(Eigen::array<Eigen::Index, 4>{10, 1, 1, 1});
+// Copies of the picture, each at its own timestep, in one call.
+void draw_noised(const Picture& picture, const diffusion::NoiseSchedule<>& schedule,
+                 const std::string& file) {
+  std::vector<double> timesteps;
+  for (const double percent : {0, 5, 10, 20, 30, 40, 50, 60, 80, 100})
+    timesteps.push_back(
+        std::floor(std::min(percent * schedule.train_timesteps() / 100, schedule.last_time())));
+  const auto copies = static_cast<int>(timesteps.size());
+  const Picture x0 = picture.broadcast(Eigen::array<Eigen::Index, 4>{copies, 1, 1, 1});
   Picture eps(x0.dimensions());
   diffusion::TorchCpuNoise{5}.fill(
       std::span<float>(eps.data(), static_cast<std::size_t>(eps.size())));
-  const diffusion::ForwardDiffusion<> forward{diffusion::NoiseSchedule<>::linear()};
+  const diffusion::ForwardDiffusion<> forward{schedule};
   const Picture noised = forward.add_noise(x0, eps, timesteps);
 
-  examples::Canvas canvas(10 * 96 + 8, 96 + 30);
+  examples::Canvas canvas(copies * 96 + 8, 96 + 30);
   const auto pixels = static_cast<std::size_t>(picture.size());
   for (std::size_t i = 0; i < timesteps.size(); ++i) {
     const auto tile = examples::image_from_planes(
@@ -106,7 +113,9 @@ int main(int argc, char** argv) {
   try {
     const std::string folder = argc > 1 ? argv[1] : "examples/models/digits-and-clothing";
     const std::string out = argc > 2 ? std::string(argv[2]) + "/" : "";
-    draw_noised(sample_digit(folder, 5), out + "forward-noising.png");
+    auto model = examples::load_model(folder);
+    draw_noised(sample_digit(model, 5), model.scheduler.schedule<double>(),
+                out + "forward-noising.png");
     draw_schedules(out + "schedules.png");
     std::printf("wrote %sforward-noising.png and %sschedules.png\n", out.c_str(), out.c_str());
   } catch (const std::exception& error) {

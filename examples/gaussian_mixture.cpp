@@ -4,12 +4,14 @@
 #include <diffusion/diffusion.hpp>
 #include <support/canvas.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <exception>
 #include <numbers>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {

@@ -1,5 +1,6 @@
 // Prints a sampling plan as a table: what a sampler is, once its grid is known.
 #include <diffusion/diffusion.hpp>
+#include <support/command_line.hpp>
 #include <support/names.hpp>
 
 #include <CLI/CLI.hpp>
@@ -25,7 +26,7 @@ int main(int argc, char** argv) {
   app.add_option("--schedule", schedule_name, "the betas, for 1000 training timesteps")
       ->check(CLI::IsMember(examples::keys(examples::beta_schedule_names())))
       ->capture_default_str();
-  app.add_option("--steps", steps, "steps, 1 to 1000")->capture_default_str();
+  examples::add_whole_number(app, "--steps", steps, 1, 1000, "steps, 1 to 1000");
   app.add_option("--eta", eta, "DDIM's noise, 0 to 1")->capture_default_str();
   app.add_option("--spacing", spacing, "of the timesteps")
       ->check(CLI::IsMember(examples::keys(examples::spacing_names())))

@@ -1,5 +1,6 @@
 // sample-images: pictures from a trained network in a folder as diffusers saves them.
 #include <diffusion/diffusion.hpp>
+#include <support/command_line.hpp>
 #include <support/gif.hpp>
 #include <support/image.hpp>
 #include <support/model_folder.hpp>
@@ -9,6 +10,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -16,11 +19,15 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <limits>
+#include <new>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <variant>
 #include <vector>
 
 namespace {
@@ -31,7 +38,7 @@ using diffusion::DiffusersConfig;
 struct Arguments {
   std::string folder;
   std::optional<std::string> sampler;
-  std::optional<int> steps;
+  std::optional<std::string> steps;  // read when the folder's training timesteps are known
   std::optional<std::string> spacing;
   std::optional<double> eta;
   std::string clip = "config";
@@ -40,7 +47,7 @@ struct Arguments {
   int count = 1;
   std::uint64_t seed = 0;
   std::string noise = "philox";
-  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 1024u));
   std::string output = "samples.png";
 };
 
@@ -51,7 +58,8 @@ void declare(CLI::App& app, Arguments& arguments) {
   app.add_option("--sampler", arguments.sampler, "ddim or ddpm; default: the folder's scheduler")
       ->check(CLI::IsMember({"ddim", "ddpm"}));
   app.add_option("--steps", arguments.steps,
-                 "steps, 1 to the training timesteps; default: 50 for ddim, all for ddpm");
+                 "steps, 1 to the training timesteps; default: 50 for ddim, all for ddpm")
+      ->type_name("INT");
   app.add_option("--spacing", arguments.spacing, "of the timesteps; default: the folder's")
       ->check(CLI::IsMember(examples::keys(examples::spacing_names())));
   app.add_option("--eta", arguments.eta, "ddim's noise, 0 (default, none) to 1 (as much as ddpm)");
@@ -61,22 +69,23 @@ void declare(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember({"config", "none", "rederived", "raw"}))
       ->capture_default_str();
   app.add_option("--guidance", arguments.guidance,
-                 "g of u + g (c - u) for the predictions c with and u without class; 1 is none")
+                 "g of u + g (c - u) for the predictions c with and u without class; 1 is none; a "
+                 "learned variance stays that of c")
       ->capture_default_str();
   app.add_option("--class", arguments.classes,
                  "class, or several: 3, or 0,1,2, or 0-9; default: all but the null class");
-  app.add_option("--count", arguments.count, "pictures of each class, at least 1")
-      ->capture_default_str();
-  app.add_option("--seed", arguments.seed, "seed of the noise, 0 to 2^64 - 1")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  examples::add_whole_number(app, "--count", arguments.count, 1, 1'000'000,
+                             "pictures of each class, 1 to 1000000");
+  examples::add_whole_number(app, "--seed", arguments.seed, std::uint64_t{0},
+                             std::numeric_limits<std::uint64_t>::max(),
+                             "seed of the noise, 0 to 2^64 - 1");
   app.add_option("--noise", arguments.noise,
                  "philox: a picture does not depend on those beside it; torch-cpu: as PyTorch "
                  "draws it")
       ->check(CLI::IsMember({"philox", "torch-cpu"}))
       ->capture_default_str();
-  app.add_option("--threads", arguments.threads, "threads of the network, 1 to 1024")
-      ->capture_default_str();
+  examples::add_whole_number(app, "--threads", arguments.threads, 1, 1024,
+                             "threads of the network, 1 to 1024");
   app.add_option("--output", arguments.output,
                  "FILE.png: a grid, a column for each class; FILE.gif: the same as it is denoised; "
                  "FILE.npy: float32 [pictures, channels, height, width], one class after another, "
@@ -84,13 +93,34 @@ void declare(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
 }
 
-int whole_number(const std::string& text) {
+/// What the output file is to hold: ".png", ".gif" or ".npy", however its name spells it.
+std::string kind_of(const std::string& output) {
+  std::string kind = std::filesystem::path(output).extension().string();
+  for (char& letter : kind)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  return kind;
+}
+
+int class_number(const std::string& text, const std::string& argument) {
   int value = 0;
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc{} || stop != end)
-    throw std::invalid_argument("--class: " + text + " is not a class number");
+    throw std::invalid_argument("--class " + argument + ": \"" + text + "\" is not a class number");
   return value;
+}
+
+/// The parts of a list, also those that are empty.
+std::vector<std::string> parts_of(const std::string& list) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  for (std::size_t comma = list.find(','); comma != std::string::npos;
+       comma = list.find(',', begin)) {
+    parts.push_back(list.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  parts.push_back(list.substr(begin));
+  return parts;
 }
 
 /// "3", "0,1,2", "0-9" and mixtures of these; without any, all classes but the null class.
@@ -103,10 +133,11 @@ std::vector<int> classes_of(const Arguments& arguments, const examples::Model& m
   }
   std::vector<int> classes;
   for (const std::string& argument : arguments.classes) {
-    for (const std::string& part : CLI::detail::split(argument, ',')) {
+    for (const std::string& part : parts_of(argument)) {
       const std::size_t dash = part.find('-', 1);
-      const int first = whole_number(part.substr(0, dash));
-      const int last = dash == std::string::npos ? first : whole_number(part.substr(dash + 1));
+      const int first = class_number(part.substr(0, dash), argument);
+      const int last =
+          dash == std::string::npos ? first : class_number(part.substr(dash + 1), argument);
       for (const int bound : {first, last})
         if (bound < 0 || bound >= known)
           throw std::invalid_argument("--class: " + std::to_string(bound) +
@@ -118,7 +149,7 @@ std::vector<int> classes_of(const Arguments& arguments, const examples::Model& m
     }
   }
   if (classes.empty())
-    for (int label = 0; label < model.null_class(); ++label) classes.push_back(label);
+    for (int label = 0; label < std::max(1, model.null_class()); ++label) classes.push_back(label);
   return classes;
 }
 
@@ -126,13 +157,11 @@ void check(const Arguments& arguments) {
   const auto require = [](bool good, const std::string& message) {
     if (!good) throw std::invalid_argument(message);
   };
-  require(arguments.count >= 1 && arguments.count <= 1'000'000,
-          "--count is " + std::to_string(arguments.count) + "; it must lie in [1, 1000000]");
   require(std::isfinite(arguments.guidance), "--guidance must be a finite number");
   require(!arguments.eta || arguments.sampler.value_or("ddim") == "ddim",
           "--eta belongs to ddim; ddpm has none");
   const std::filesystem::path path(arguments.output);
-  const std::string kind = path.extension().string();
+  const std::string kind = kind_of(arguments.output);
   require(kind == ".png" || kind == ".gif" || kind == ".npy",
           "--output: " + arguments.output + " must end in .png, .gif or .npy");
   require(path.parent_path().empty() || std::filesystem::is_directory(path.parent_path()),
@@ -152,8 +181,13 @@ diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& con
   auto* ddim = std::get_if<diffusion::DdimOptions>(&config.method);
   auto* ddpm = std::get_if<diffusion::DdpmOptions>(&config.method);
   if (arguments.eta && !ddim) throw std::invalid_argument("--eta belongs to ddim; ddpm has none");
-  if (arguments.spacing)
-    config.grid_options().spacing = examples::spacing_names().at(*arguments.spacing);
+  if (arguments.spacing) {
+    diffusion::GridOptions& grid = config.grid_options();
+    grid.spacing = examples::spacing_names().at(*arguments.spacing);
+    // The reference has no quadratic spacing; its stride fits even lists only.
+    if (grid.spacing == diffusion::TimestepSpacing::quadratic)
+      grid.previous = diffusion::PreviousTimestep::from_list;
+  }
   if (arguments.clip != "config") {
     const auto clipping =
         arguments.clip == "none" ? diffusion::Clipping::none() : diffusion::Clipping::range(1);
@@ -163,11 +197,29 @@ diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& con
           arguments.clip == "raw" ? diffusion::EpsilonRule::raw : diffusion::EpsilonRule::rederived;
   }
   const int all = config.betas.options.train_timesteps;
-  return config.plan<float>({.steps = arguments.steps.value_or(ddim ? std::min(50, all) : all),
-                             .eta = arguments.eta.value_or(0)});
+  int steps = ddim ? std::min(50, all) : all;
+  if (arguments.steps) steps = examples::whole_number("--steps", *arguments.steps, 1, all);
+  return config.plan<float>({.steps = steps, .eta = arguments.eta.value_or(0)});
 }
 
-/// A grid with a column for each class, or, of one class, about as wide as high.
+/// Where the pictures of a grid stand: a column for each class, or, of one class, about as many
+/// columns as rows.
+struct Layout {
+  static constexpr int padding = 2;
+  Eigen::Index columns, rows;
+  int factor;  ///< small pictures are shown this many times as large
+  Eigen::Index width, height;
+
+  Layout(const diffusion::ShapeOf<Pictures>& shape, std::size_t classes)
+      : columns(classes > 1 ? static_cast<Eigen::Index>(classes)
+                            : static_cast<Eigen::Index>(
+                                  std::ceil(std::sqrt(static_cast<double>(shape[0]))))),
+        rows((shape[0] + columns - 1) / columns),
+        factor(static_cast<int>(std::max<Eigen::Index>(1, 56 / std::max(shape[2], shape[3])))),
+        width((columns * (shape[3] + padding) + padding) * factor),
+        height((rows * (shape[2] + padding) + padding) * factor) {}
+};
+
 examples::Image picture_grid(const Pictures& pictures, std::size_t classes) {
   const auto count = static_cast<std::size_t>(pictures.dimension(0));
   const int channels = static_cast<int>(pictures.dimension(1));
@@ -181,18 +233,18 @@ examples::Image picture_grid(const Pictures& pictures, std::size_t classes) {
       tiles.push_back(examples::image_from_planes(
           std::span<const float>(pictures.data() + (column * per_class + row) * size, size),
           channels, height, width));
-  const int columns =
-      classes > 1 ? static_cast<int>(classes) : static_cast<int>(std::ceil(std::sqrt(count)));
-  const int factor = std::max(1, 56 / std::max(width, height));
-  return examples::upscale(examples::tile_grid(tiles, columns), factor);
+  const Layout layout(diffusion::StateTraits<Pictures>::shape(pictures), classes);
+  const int columns = static_cast<int>(layout.columns);
+  return examples::upscale(examples::tile_grid(tiles, columns, Layout::padding), layout.factor);
 }
 
 void write(const Arguments& arguments, const Pictures& pictures, std::size_t classes,
            const std::vector<examples::Image>& frames) {
-  const std::string kind = std::filesystem::path(arguments.output).extension().string();
+  const std::string kind = kind_of(arguments.output);
   if (kind == ".npy") {
     std::vector<std::size_t> shape;
-    for (std::size_t i = 0; i < 4; ++i) shape.push_back(static_cast<std::size_t>(pictures.dimension(i)));
+    for (std::size_t i = 0; i < 4; ++i)
+      shape.push_back(static_cast<std::size_t>(pictures.dimension(i)));
     examples::write_npy(
         arguments.output,
         std::span<const float>(pictures.data(), static_cast<std::size_t>(pictures.size())), shape);
@@ -205,6 +257,13 @@ void write(const Arguments& arguments, const Pictures& pictures, std::size_t cla
               static_cast<long>(pictures.dimension(0)));
 }
 
+/// The bytes of memory that this machine has; infinity where it does not tell.
+double machine_memory() {
+  const double pages = static_cast<double>(::sysconf(_SC_PHYS_PAGES));
+  const double page_size = static_cast<double>(::sysconf(_SC_PAGESIZE));
+  return pages > 0 && page_size > 0 ? pages * page_size : std::numeric_limits<double>::infinity();
+}
+
 /// A run that is ready to start: everything that the arguments can get wrong has been looked at.
 class Job {
  public:
@@ -215,14 +274,17 @@ class Job {
         classes_(classes_of(arguments, model_)) {
     model_.network.set_threads(arguments.threads);
     const auto& config = model_.network.config();
+    const auto groups = static_cast<Eigen::Index>(std::max<std::size_t>(classes_.size(), 1));
+    shape_ = {groups * arguments.count, config.in_channels, model_.height(), model_.width()};
+    if (kind_of(arguments.output) != ".npy") check_picture_file();
     if (config.out_channels != config.in_channels * (plan_.view().learns_variance() ? 2 : 1))
       throw std::invalid_argument("the network answers " + std::to_string(config.out_channels) +
                                   " channels for " + std::to_string(config.in_channels) +
                                   ", which this scheduler cannot use");
     if (arguments.guidance != 1 && model_.classes() < 2)
       throw std::invalid_argument("--guidance needs a network with classes and a null class");
-    const auto groups = static_cast<Eigen::Index>(std::max<std::size_t>(classes_.size(), 1));
-    shape_ = {groups * arguments.count, config.in_channels, model_.height(), model_.width()};
+    check_calls();
+    check_memory();
   }
 
   void run() {
@@ -241,6 +303,62 @@ class Job {
   }
 
  private:
+  std::string sizes() const {
+    return std::to_string(shape_[1]) + " x " + std::to_string(shape_[2]) + " x " +
+           std::to_string(shape_[3]);
+  }
+
+  void check_picture_file() const {
+    if (shape_[1] != 1 && shape_[1] != 3)
+      throw std::invalid_argument("--output: pictures of " + std::to_string(shape_[1]) +
+                                  " channels are neither grey nor RGB; write them to FILE.npy");
+    constexpr Eigen::Index longest = 32768;
+    const Layout layout(shape_, classes_.size());
+    if (std::max(layout.width, layout.height) > longest)
+      throw std::invalid_argument("--output: the grid of " + std::to_string(shape_[0]) +
+                                  " pictures (--count " + std::to_string(arguments_.count) +
+                                  ") would have " + std::to_string(layout.width) + " x " +
+                                  std::to_string(layout.height) + " pixels, a side has at most " +
+                                  std::to_string(longest) + "; FILE.npy takes any number");
+  }
+
+  /// Asks the network at every timestep for no pictures: it checks sizes and times all the same.
+  void check_calls() {
+    const Pictures none(0, shape_[1], shape_[2], shape_[3]);
+    Pictures answer;
+    for (const diffusion::Stage& stage : plan_.stages()) {
+      try {
+        model_.network(none, stage.at.t, std::vector<int>(), answer);
+      } catch (const std::runtime_error& error) {
+        throw std::invalid_argument("the network cannot take pictures of " + sizes() +
+                                    " (its sample_size) at timestep " +
+                                    std::to_string(std::lround(stage.at.t)) + ": " + error.what());
+      }
+    }
+  }
+
+  /// Refuses what cannot fit, before the system hands out memory that it does not have. Counted is
+  /// what there is for certain: the pictures, the predictions, and of every picture in work the
+  /// maps that the network's first level keeps for the way up.
+  void check_memory() const {
+    const auto& config = model_.network.config();
+    const double pixels = static_cast<double>(shape_[2]) * static_cast<double>(shape_[3]);
+    const auto pictures = static_cast<double>(shape_[0]);
+    const double channels = static_cast<double>(config.in_channels + config.out_channels);
+    const double maps =
+        static_cast<double>((config.layers_per_block + 1) * config.block_out_channels.front());
+    const double numbers =
+        pixels * (pictures * channels + std::min<double>(arguments_.threads, pictures) * maps);
+    const double needed = static_cast<double>(sizeof(float)) * numbers;
+    const auto gigabytes = [](double bytes) {
+      return std::to_string(static_cast<std::int64_t>(std::ceil(bytes / 1e9))) + " GB";
+    };
+    if (needed > machine_memory())
+      throw std::invalid_argument(std::to_string(shape_[0]) + " pictures of " + sizes() +
+                                  " need too much memory: at least " + gigabytes(needed) +
+                                  ", this machine has " + gigabytes(machine_memory()));
+  }
+
   template <class Denoiser>
   void sample(Denoiser&& denoiser) {
     if (arguments_.noise == "philox") {
@@ -254,7 +372,7 @@ class Job {
   template <class Denoiser, class Source>
   void sample(Denoiser& denoiser, Source&& noise) {
     const std::size_t groups = std::max<std::size_t>(classes_.size(), 1);
-    const bool film = std::filesystem::path(arguments_.output).extension() == ".gif";
+    const bool film = kind_of(arguments_.output) == ".gif";
     std::vector<examples::Image> frames;
     examples::Progress progress("sampling", plan_.network_calls());
     const auto watch = [&](const auto& run) {
@@ -279,6 +397,8 @@ class Job {
 
 int complain(const std::exception& error) {
   std::string line = error.what();
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    line = "not enough memory for so many pictures (--count, --class) of this size";
   std::replace(line.begin(), line.end(), '\n', ' ');
   std::fprintf(stderr, "sample-images: %s\n", line.c_str());
   return 2;

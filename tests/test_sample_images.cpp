@@ -65,13 +65,50 @@ double largest_difference(const examples::NpyArray& a, const examples::NpyArray&
   return largest;
 }
 
+/// Writes a model folder: a network of the test data or of the bundled model with some fields of
+/// its config.json changed, and the bundled scheduler with some fields changed.
+void write_model(const std::string& folder, const std::string& network,
+                 const nlohmann::json& unet_fields, const nlohmann::json& scheduler_fields = {}) {
+  const auto write_changed = [](const std::string& from, const std::string& to,
+                                const nlohmann::json& fields) {
+    std::ifstream stream(from);
+    auto config = nlohmann::json::parse(stream);
+    if (!fields.is_null()) config.update(fields);
+    std::ofstream(to) << config;
+  };
+  std::filesystem::create_directories(folder + "/unet");
+  std::filesystem::create_directories(folder + "/scheduler");
+  write_changed(network + "/config.json", folder + "/unet/config.json", unet_fields);
+  write_changed(model + "/scheduler/scheduler_config.json",
+                folder + "/scheduler/scheduler_config.json", scheduler_fields);
+  const std::string weights = "/diffusion_pytorch_model.safetensors";
+  std::filesystem::create_symlink(std::filesystem::absolute(network + weights),
+                                  folder + "/unet" + weights);
+}
+
+struct BadRow {
+  std::string arguments;
+  std::vector<std::string> says;
+};
+
+void check_refused(const BadRow& row) {
+  const Outcome outcome = run(row.arguments);
+  INFO(row.arguments);
+  INFO(outcome.said);
+  CHECK(outcome.code == 2);
+  CHECK(std::count(outcome.said.begin(), outcome.said.end(), '\n') == 1);
+  for (const std::string& part : row.says) CHECK_THAT(outcome.said, contains(part));
+}
+
 }  // namespace
 
 TEST_CASE("the same seed gives the same pictures as in Python") {
   std::ifstream stream(pictures + "cases.json");
   const auto cases = nlohmann::json::parse(stream).at("cases");
   REQUIRE(cases.size() >= 5);
-  for (const auto& expected : cases) {
+  const std::size_t checked = std::min<std::size_t>(cases.size(), DIFFUSION_REFERENCE_PICTURES);
+  for (std::size_t i = 0; i < checked; ++i) {
+    const auto& expected = cases[i];
     const auto file = expected.at("file").get<std::string>();
     INFO(file);
     const Scratch output("pictures.npy");
@@ -113,17 +150,16 @@ TEST_CASE("PNG and GIF show the pictures") {
 }
 
 TEST_CASE("bad arguments get one line and exit code 2") {
-  struct Row {
-    std::string arguments;
-    std::vector<std::string> says;
-  };
-  const std::vector<Row> rows = {
+  const std::vector<BadRow> rows = {
       {"", {"MODEL_FOLDER", "required"}},
       {"nowhere", {"no folder nowhere"}},
       {model + "/scheduler", {"config.json"}},
       {model + " --steps 0", {"steps is 0", "[1, 1000]"}},
       {model + " --steps 1001", {"steps is 1001", "[1, 1000]"}},
-      {model + " --steps many", {"--steps", "many"}},
+      {model + " --steps many", {"--steps is many", "whole number in [1, 1000]"}},
+      {model + " --steps 0x10", {"--steps is 0x10", "whole number in [1, 1000]"}},
+      {model + " --steps 2.5", {"--steps is 2.5", "whole number in [1, 1000]"}},
+      {model + " --steps ''", {"--steps is empty", "whole number in [1, 1000]"}},
       {model + " --sampler euler", {"--sampler", "euler", "ddim"}},
       {model + " --spacing even", {"--spacing", "even"}},
       {model + " --eta 1.5", {"eta is 1.5", "[0, 1]"}},
@@ -132,28 +168,82 @@ TEST_CASE("bad arguments get one line and exit code 2") {
       {model + " --class 21", {"21 is not a class", "0 to 20"}},
       {model + " --class -1", {"-1 is not a class", "0 to 20"}},
       {model + " --class three", {"three", "class number"}},
+      {model + " --class 0,", {"--class 0,", "\"\"", "class number"}},
+      {model + " --class 3-", {"--class 3-", "\"\"", "class number"}},
+      {model + " --class 0,,1", {"--class 0,,1", "\"\"", "class number"}},
       {model + " --class 5-3", {"5-3", "backwards"}},
       {model + " --count 0", {"--count is 0", "[1, 1000000]"}},
+      {model + " --count 1000001", {"--count is 1000001", "[1, 1000000]"}},
+      {model + " --count 2000 --class 0,1", {"--count 2000", "32768", "FILE.npy"}},
       {model + " --guidance nan", {"--guidance", "finite"}},
-      {model + " --seed -1", {"--seed", "-1"}},
+      {model + " --seed -1",
+       {"--seed is -1; it must be a whole number in [0, 18446744073709551615]"}},
+      {model + " --seed x",
+       {"--seed is x; it must be a whole number in [0, 18446744073709551615]"}},
+      {model + " --seed 18446744073709551616", {"--seed is 18446744073709551616;"}},
       {model + " --noise cuda", {"--noise", "cuda"}},
-      {model + " --threads 0", {"threads", "0"}},
+      {model + " --threads 0", {"--threads is 0", "[1, 1024]"}},
+      {model + " --threads 0x2", {"--threads is 0x2", "[1, 1024]"}},
       {model + " --clip hard", {"--clip", "hard"}},
       {model + " --output picture.bmp", {"picture.bmp", ".png"}},
       {model + " --output nowhere/picture.png", {"no folder nowhere"}},
       {model + " --loud", {"--loud"}},
   };
-  for (const Row& row : rows) {
-    const Outcome outcome = run(row.arguments);
-    INFO(row.arguments);
-    INFO(outcome.said);
-    CHECK(outcome.code == 2);
-    CHECK(std::count(outcome.said.begin(), outcome.said.end(), '\n') == 1);
-    for (const std::string& part : row.says) CHECK_THAT(outcome.said, contains(part));
-  }
+  for (const BadRow& row : rows) check_refused(row);
   const Outcome help = run("--help");
   CHECK(help.code == 0);
   for (const char* option : {"--sampler", "--steps", "--spacing", "--eta", "--guidance", "--class",
                              "--count", "--seed", "--noise", "--threads", "--output"})
     CHECK_THAT(help.said, contains(option));
+}
+
+TEST_CASE("a folder that does not fit together is refused before sampling") {
+  const std::string networks = std::string(DIFFUSION_TEST_DATA) + "/unet/";
+  struct Row {
+    std::string network;
+    nlohmann::json unet_fields;
+    std::string arguments;
+    std::vector<std::string> says;
+  };
+  const nlohmann::json unchanged = nlohmann::json::object();
+  const nlohmann::json square = {{"sample_size", 16}};
+  const std::vector<Row> rows = {
+      {model + "/unet", {{"sample_size", 30}}, "", {"1 x 30 x 30", "multiples of 4"}},
+      {model + "/unet", {{"sample_size", nullptr}}, "", {"sample_size"}},
+      // More than any machine has, and more than fits a picture file.
+      {model + "/unet", {{"sample_size", 1 << 20}}, "--output x.npy", {"too much memory", "GB"}},
+      {model + "/unet", {{"sample_size", 1 << 20}}, "", {"32768"}},
+      {networks + "class_timestep", square, "", {"class_embed_type", "timestep"}},
+      {networks + "class_identity", square, "", {"class_embed_type", "identity"}},
+      {networks + "four_levels", unchanged, "", {"--output", "2 channels", "FILE.npy"}},
+      {networks + "four_levels", unchanged, "--output x.gif", {"--output", "2 channels"}},
+      {networks + "four_levels", unchanged, "--output x.npy", {"answers 3 channels for 2"}},
+      // A network that knows 20 timesteps under a scheduler of 1000.
+      {networks + "learned_time", square, "", {"timestep 999", "19"}},
+  };
+  for (const Row& row : rows) {
+    const Scratch folder("model");
+    write_model(folder.path, row.network, row.unet_fields);
+    check_refused({folder.path + " " + row.arguments, row.says});
+  }
+}
+
+TEST_CASE("numbers are decimal and file names of either case") {
+  const Scratch plain("plain.npy"), zeros("zeros.NPY"), picture("grid.PNG");
+  const std::string few = model + " --class 4 --count 1 --threads 2 ";
+  REQUIRE(run(few + "--steps 10 --seed 8 --output " + plain.path).code == 0);
+  REQUIRE(run(few + "--steps 010 --seed 08 --output " + zeros.path).code == 0);
+  CHECK(examples::read_npy(plain.path).values == examples::read_npy(zeros.path).values);
+  REQUIRE(run(few + "--steps 2 --output " + picture.path).code == 0);
+  CHECK(examples::read_png(picture.path).width ==
+        64);  // 28 pixels and a margin of 2, twice as large
+}
+
+TEST_CASE("quadratic spacing steps from each timestep to the next") {
+  // Full noise makes DDIM the same as DDPM, which has no stride: only if DDIM uses none either.
+  const Scratch ddim("ddim.npy"), ddpm("ddpm.npy");
+  const std::string run_of_8 = model + " --class 4 --spacing quadratic --steps 8 --seed 2 ";
+  REQUIRE(run(run_of_8 + "--sampler ddim --eta 1 --output " + ddim.path).code == 0);
+  REQUIRE(run(run_of_8 + "--sampler ddpm --output " + ddpm.path).code == 0);
+  CHECK(largest_difference(examples::read_npy(ddim.path), examples::read_npy(ddpm.path)) <= 1e-3);
 }

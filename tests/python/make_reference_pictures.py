@@ -4,10 +4,11 @@
     python3 make_reference_pictures.py --output FOLDER --seed 3 --class 7 --guidance 2    one case
 
 The start is torch.randn of one CPU generator, which also gives the scheduler its noise; the
-network runs in float32 on the CPU; guidance is u + g (c - u), the last class being "no class". A
-file holds float32 [count, channels, height, width], in the network's range, unclamped, unrounded.
-With all cases comes cases.json: for each file the options of sample-images that make the same
-pictures, and the largest allowed difference. Needs torch and diffusers.
+network runs in float32 on the CPU; guidance is u + g (c - u), the last class being "no class"; a
+learned variance is that of the conditional prediction. A file holds float32 [count, channels,
+height, width], in the network's range, unclamped, unrounded. With all cases comes cases.json: for
+each file the options of sample-images that make the same pictures, and the largest allowed
+difference. Needs torch and diffusers.
 """
 
 import argparse
@@ -62,11 +63,14 @@ def make_pictures(network, scheduler_config, case):
 
     step_options = {"eta": case["eta"]} if case["sampler"] == "ddim" else {}
     for t in scheduler.timesteps:
-        eps = network(x, t, class_labels=label).sample
+        answer = network(x, t, class_labels=label).sample
         if case["guidance"] != 1:
-            unconditional = network(x, t, class_labels=null).sample
-            eps = unconditional + case["guidance"] * (eps - unconditional)
-        x = scheduler.step(eps, t, x, generator=generator, **step_options).prev_sample
+            # Channels beyond those of x hold a learned variance, which is not guided.
+            conditional = answer[:, :config.in_channels]
+            unconditional = network(x, t, class_labels=null).sample[:, :config.in_channels]
+            guided = unconditional + case["guidance"] * (conditional - unconditional)
+            answer = torch.cat([guided, answer[:, config.in_channels:]], dim=1)
+        x = scheduler.step(answer, t, x, generator=generator, **step_options).prev_sample
     return x.numpy()
 
 
