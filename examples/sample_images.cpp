@@ -166,6 +166,11 @@ void check(const Arguments& arguments) {
           "--output: " + arguments.output + " must end in .png, .gif or .npy");
   require(path.parent_path().empty() || std::filesystem::is_directory(path.parent_path()),
           "--output: there is no folder " + path.parent_path().string());
+  require(!std::filesystem::is_directory(path), "--output: " + arguments.output + " is a folder");
+  const std::string touched = std::filesystem::exists(path) ? path.string()
+                              : path.has_parent_path()      ? path.parent_path().string()
+                                                            : ".";
+  require(access(touched.c_str(), W_OK) == 0, "--output: " + touched + " is not writable");
 }
 
 /// The scheduler class that reads the folder's configuration: the one asked for, else its own.

@@ -190,6 +190,9 @@ TEST_CASE("bad arguments get one line and exit code 2") {
       {model + " --loud", {"--loud"}},
   };
   for (const BadRow& row : rows) check_refused(row);
+  const Scratch folder("folder.png");
+  std::filesystem::create_directory(folder.path);
+  check_refused({model + " --output " + folder.path, {folder.path, "is a folder"}});
   const Outcome help = run("--help");
   CHECK(help.code == 0);
   for (const char* option : {"--sampler", "--steps", "--spacing", "--eta", "--guidance", "--class",
