@@ -120,7 +120,7 @@ inline void require_keys(const Json& object, const char* what,
 /// timestep.
 inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::DiffusersConfig& config) {
   diffusion::DiffusersRun run;
-  const Json set = one.at("set_timesteps");
+  const Json& set = one.at("set_timesteps");
   if (set.is_null()) {
     for (int t = config.betas.options.train_timesteps - 1; t >= 0; --t) run.timesteps.push_back(t);
   } else {
