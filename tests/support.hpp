@@ -29,6 +29,10 @@ using diffusion::Stage;
 using diffusion::Term;
 
 using Vector = std::vector<double>;
+template <class S, int Rank>
+using RowMajor = Eigen::Tensor<S, Rank, Eigen::RowMajor>;
+template <class S, int Rank>
+using ColMajor = Eigen::Tensor<S, Rank, Eigen::ColMajor>;
 
 /// The same numbers on every compiler and machine.
 class Random {
@@ -57,6 +61,27 @@ class Random {
 
 // ---- the definitions ---------------------------------------------------------------------------
 
+/// What a network answers, f = on_x0 x0 + on_eps eps, by the definition of its prediction type.
+struct Definition {
+  double on_x0, on_eps;
+};
+
+inline Definition definition(PredictionType type, double alpha, double sigma) {
+  switch (type) {
+    case PredictionType::epsilon:
+      return {0, 1};
+    case PredictionType::sample:
+      return {1, 0};
+    case PredictionType::v:
+      return {-sigma, alpha};
+    case PredictionType::flow:
+      return {-1, 1};
+    case PredictionType::score:
+      return {0, -1 / sigma};
+  }
+  return {0, 0};
+}
+
 struct Estimates {
   double x0, eps;
 };
@@ -67,24 +92,7 @@ inline Estimates estimates(PredictionType type, const Stage& s, double x, double
   const double z = s.input_scale * x;
   const double alpha = s.input_scale * s.at.alpha;
   const double sigma = s.input_scale * s.at.sigma;
-  double on_x0 = 0, on_eps = 0;  // f = on_x0 x0 + on_eps eps
-  switch (type) {
-    case PredictionType::epsilon:
-      on_eps = 1;
-      break;
-    case PredictionType::sample:
-      on_x0 = 1;
-      break;
-    case PredictionType::v:
-      on_x0 = -sigma, on_eps = alpha;
-      break;
-    case PredictionType::flow:
-      on_x0 = -1, on_eps = 1;
-      break;
-    case PredictionType::score:
-      on_eps = -1 / sigma;
-      break;
-  }
+  const auto [on_x0, on_eps] = definition(type, alpha, sigma);
   const double determinant = alpha * on_eps - sigma * on_x0;
   return {(z * on_eps - sigma * f) / determinant, (alpha * f - z * on_x0) / determinant};
 }

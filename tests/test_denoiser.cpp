@@ -18,10 +18,8 @@ using support::TestNetwork;
 
 namespace {
 
-template <class S, int Rank>
-using RowMajor = Eigen::Tensor<S, Rank, Eigen::RowMajor>;
-template <class S, int Rank>
-using ColMajor = Eigen::Tensor<S, Rank, Eigen::ColMajor>;
+using support::ColMajor;
+using support::RowMajor;
 using Matrix = RowMajor<double, 2>;
 
 SamplingPlan ddim(int steps) {

@@ -46,24 +46,7 @@ struct Gaussian {
   };
   Network network(PredictionType type, const Knot& at) const {
     const double d = variance(at.alpha, at.sigma), x0 = at.alpha * s * s / d, eps = at.sigma / d;
-    double on_x0 = 0, on_eps = 0;
-    switch (type) {
-      case PredictionType::epsilon:
-        on_eps = 1;
-        break;
-      case PredictionType::sample:
-        on_x0 = 1;
-        break;
-      case PredictionType::v:
-        on_x0 = -at.sigma, on_eps = at.alpha;
-        break;
-      case PredictionType::flow:
-        on_x0 = -1, on_eps = 1;
-        break;
-      case PredictionType::score:
-        on_eps = -1 / at.sigma;
-        break;
-    }
+    const auto [on_x0, on_eps] = support::definition(type, at.alpha, at.sigma);
     const double slope = on_x0 * x0 + on_eps * eps;
     return {slope, on_x0 * mu - slope * at.alpha * mu};
   }

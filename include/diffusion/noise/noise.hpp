@@ -1,7 +1,6 @@
 #ifndef DIFFUSION_NOISE_NOISE_HPP
 #define DIFFUSION_NOISE_NOISE_HPP
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -4,7 +4,6 @@
 #include <diffusion/denoiser/prediction_type.hpp>
 #include <diffusion/plan/plan.hpp>
 
-#include <cmath>
 #include <limits>
 
 namespace diffusion {

@@ -6,8 +6,8 @@
 #include <diffusion/plan/stage.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>

@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <ostream>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace diffusion {

@@ -9,10 +9,10 @@
 
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 /// How a run gets its noise: an addressed source is asked for the very elements that are updated,
@@ -49,7 +49,9 @@ class RunNoise {
       "fill(span<float>) and fill(span<double>); not 42 but PhiloxNoise{42}");
 
  public:
-  RunNoise(const N& source, const PlanView&, const Blocks&) : source_(source) {}
+  RunNoise(const N& source, const PlanView& plan, const Blocks& blocks) : source_(source) {
+    require(source, plan.draws(), blocks);
+  }
 
   /// Fails where an address of the run lies outside the source's layout.
   static void require(const N& source, int draws, const Blocks& blocks) {
@@ -129,7 +131,6 @@ class RunNoise<S, N&> {
 
   static void initial(N& source, const Blocks& blocks, S* x, double scale) {
     std::vector<Compute<S>> normals(blocks.total());
-    require(source, 1, blocks);
     source.fill(std::span<Compute<S>>(normals));
     for (std::size_t i = 0; i < normals.size(); ++i)
       x[i] = static_cast<S>(static_cast<Compute<S>>(scale) * normals[i]);

@@ -78,10 +78,7 @@ SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
 
   using Run = Stepper<T, detail::HeldNoise<N&&>>;
   const auto declared = diffusion::declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
-  const Blocks blocks = Run::check(table, StateTraits<T>::shape(x), options, declared);
-  detail::RunNoise<ScalarOf<T>, detail::HeldNoise<N&&>>::require(noise, PlanView(table).draws(),
-                                                                 blocks);
-  Run run(table, std::move(x), noise, options, declared);
+  Run run(table, std::move(x), noise, options, declared);  // takes x when all else is made
   const detail::GiveBack<T, Run> give_back{x, run};  // NOLINT(bugprone-use-after-move): refills x
   while (!run.done()) {
     if (std::chrono::steady_clock::now() >= options.deadline)

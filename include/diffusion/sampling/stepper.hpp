@@ -240,7 +240,7 @@ class Stepper {
   void check_output() const {
     if (elements_of(output_) == output_size_ * blocks_.batch) return;
     fail(detail::text("the network changed its output to ", elements_of(output_),
-                      " elements; it must ", "keep the ", output_size_ * blocks_.batch,
+                      " elements; it must keep the ", output_size_ * blocks_.batch,
                       " that it was given"));
   }
 

@@ -2,7 +2,6 @@
 #define DIFFUSION_SCHEDULE_GRID_HPP
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <utility>
