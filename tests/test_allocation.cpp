@@ -2,6 +2,8 @@
 // malloc, Eigen, the standard library). A program of its own, since it replaces malloc; under
 // sanitizers, which have replaced it already, their hook counts.
 
+#define EIGEN_USE_THREADS  // for Eigen::ThreadPoolDevice
+
 #include "catch.hpp"
 #include "support.hpp"
 
@@ -203,4 +205,23 @@ TEST_CASE("Guidance allocates at its first call only") {
       CHECK(count == first);
     }
   }
+}
+
+TEST_CASE("A pool of threads allocates nothing, by itself or in a run") {
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  const SamplingPlan plan = DdimSampler{NoiseSchedule<>::linear(), {.steps = 10, .eta = 1}}.plan();
+  Image<float> x(3, 2, 256 * 64);
+  x.setConstant(0.5f);
+  long first = 0;
+  int stages = 0;
+  for (int run = 0; run < 2; ++run) {  // threads that have just started make things of their own
+    stages = 0;
+    sample_in_place(plan, support::TestNetwork{3}, x, PhiloxNoise{1}, {.device = device},
+                    [&](const auto&) {
+                      if (stages++ == 0) first = allocations;
+                    });
+  }
+  CHECK(allocations == first);
+  CHECK(stages == 10);
 }

@@ -57,8 +57,8 @@ TEST_CASE("every class has its own defaults") {
   const DiffusersRun run{.steps = 20, .eta = 0.5};
   for (const std::string name : {"DDPMScheduler", "DDPMParallelScheduler"}) {
     const DiffusersConfig config = parse(file(name));
-    const DdpmSampler expected(
-        schedule, {.steps = 20, .clipping = Clipping::range(1), .noise_at_end = true});
+    const DdpmSampler expected(schedule,
+                               {.steps = 20, .clipping = Clipping::range(1), .noise_at_end = true});
     CHECK(config.class_name == name);
     CHECK(config.prediction_type == PredictionType::epsilon);
     CHECK(config.plan(run) == expected.plan());
@@ -80,8 +80,7 @@ TEST_CASE("every class has its own defaults") {
 }
 
 TEST_CASE("the keys of the betas") {
-  const NoiseScheduleOptions options{
-      .train_timesteps = 40, .beta_start = 0.001, .beta_end = 0.03};
+  const NoiseScheduleOptions options{.train_timesteps = 40, .beta_start = 0.001, .beta_end = 0.03};
   const std::string numbers = R"("num_train_timesteps": 40, "beta_start": 1e-3, "beta_end": 0.03)";
   const auto expected = [&](BetaSchedule kind) {
     const auto schedule = NoiseSchedule<>::make(kind, options);
@@ -238,11 +237,10 @@ TEST_CASE("compatible and correct behaviour") {
   DiffusersRun clipped = run;
   clipped.use_clipped_model_output = true;
   CHECK(as_python.plan(clipped).traits().epsilon_rule == EpsilonRule::rederived);
-  const DdimSampler own(NoiseSchedule<>::linear(),
-                        {.steps = 7,
-                         .eta = 1,
-                         .grid = {.spacing = TimestepSpacing::linspace},
-                         .clipping = Clipping::range(1)});
+  const DdimSampler own(NoiseSchedule<>::linear(), {.steps = 7,
+                                                    .eta = 1,
+                                                    .grid = {.spacing = TimestepSpacing::linspace},
+                                                    .clipping = Clipping::range(1)});
   CHECK(as_meant.plan(run) == own.plan());
 
   // DDPM's last step from t > 0 to clean data: the reference draws noise there.
@@ -273,8 +271,7 @@ TEST_CASE("a class reads another's file") {
     CHECK(parse("{}", Behaviour::compatible, "DDIMScheduler").class_name == "DDIMScheduler");
   }
   SECTION("keys that only hold the first class's defaults are not carried over") {
-    const std::string live =
-        file("DDIMScheduler", R"("clip_sample": false, "thresholding": true,
+    const std::string live = file("DDIMScheduler", R"("clip_sample": false, "thresholding": true,
              "_use_default_values": ["clip_sample", "thresholding"])");
     CHECK(parse(live, Behaviour::compatible, "DDPMScheduler").plan(run).traits().clipping ==
           Clipping::range(1));
@@ -282,8 +279,8 @@ TEST_CASE("a class reads another's file") {
 }
 
 TEST_CASE("keys that the class does not know are noted") {
-  const DiffusersConfig config = parse(
-      file("DDIMScheduler", R"("skip_prk_steps": true, "lambda_min_clipped": -Infinity,
+  const DiffusersConfig config =
+      parse(file("DDIMScheduler", R"("skip_prk_steps": true, "lambda_min_clipped": -Infinity,
            "odd": NaN, "list": [Infinity], "_diffusers_version": "0.30.0")"));
   CHECK(notes(config, Kind::ignored) ==
         "lambda_min_clipped: lambda_min_clipped is -inf; DDIMScheduler does not read it\n"
@@ -407,6 +404,26 @@ TEST_CASE("text that is no configuration") {
   CHECK_THAT(message_of("-Infinity"), contains("object"));
   CHECK_THAT(message_of(std::string("{\"\xff\": \"\xfe\"}")), contains("not JSON"));
   CHECK_THAT(message_of(std::string(100000, '[')), contains("not JSON"));
+}
+
+TEST_CASE("deep nesting is refused, before a message or a copy of it overflows the stack") {
+  const auto nested = [](std::size_t depth) {
+    return file("DDIMScheduler",
+                "\"unknown\": " + std::string(depth, '[') + std::string(depth, ']'));
+  };
+  CHECK(message_of(nested(64)) == "(nothing was wrong)");
+  CHECK_THAT(message_of(nested(65)), contains("not JSON with values of at most 64 levels"));
+  CHECK_THAT(message_of(nested(1'000'000)), contains("not JSON with values of at most 64 levels"));
+}
+
+TEST_CASE("text that is no JSON is not repeated at length, nor its control characters") {
+  const std::string message = message_of("{\"a\": \"" + std::string(5000, 'x'));
+  CHECK_THAT(message, contains("not JSON") && contains("..."));
+  CHECK(message.size() < 300);
+  const std::string unprintable = message_of("{\"a\": \"\x1b[31m\n\"}");
+  CHECK_THAT(unprintable, contains("not JSON"));
+  CHECK(unprintable.find('\x1b') == std::string::npos);
+  CHECK(unprintable.find('\n') == std::string::npos);
 }
 
 TEST_CASE("long values are cut short in messages") {

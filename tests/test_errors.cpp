@@ -279,6 +279,11 @@ const std::vector<Row> table = {
        run({1, 1, 2, -2});
      },
      {"1x1x2x-2", "at least 1"}},
+    {"more elements than can be counted",  // 2^64, which is 0 in 64 bits
+     [] {
+       run({Eigen::Index{1} << 32, Eigen::Index{1} << 32, 1, 1});
+     },
+     {"4294967296x4294967296x1x1", "than memory has"}},
     {"network changes its output",
      [] {
        const auto wrong = [](const Image&, double, Image& out) { out = Image(1, 1, 1, 1); };

@@ -40,6 +40,34 @@ TEST_CASE("with -ffast-math: undefined estimates and weights are refused") {
   CHECK_THROWS_AS(Grid({GridStep{{1, not_a_number(), 0.5}, {0, 1, 0}}}), Error);
 }
 
+TEST_CASE("with -ffast-math: options that are not a number are refused") {
+  const double nan = not_a_number();
+  const auto linear = NoiseSchedule<>::linear();
+  const auto plan = [&](DdimOptions options) {
+    options.steps = 5;
+    return DdimSampler{linear, options}.plan();
+  };
+  CHECK_THROWS_AS(plan({.eta = nan}), Error);
+  CHECK_THROWS_AS(plan({.grid = {.timesteps = {500, nan}}}), Error);
+  CHECK_THROWS_AS(plan({.grid = {.pairs = {{500, nan}}}}), Error);
+  CHECK_THROWS_AS(plan({.clipping = Clipping::range(nan)}), Error);
+  CHECK_THROWS_AS(plan({.clipping = Clipping::dynamic(nan)}), Error);
+  CHECK_THROWS_AS(plan({.clipping = Clipping::dynamic(0.9, nan)}), Error);
+
+  CHECK_THROWS_AS(NoiseSchedule<>::linear({.beta_start = nan}), Error);
+  CHECK_THROWS_AS(NoiseSchedule<>::linear({.snr_shift_scale = nan}), Error);
+  CHECK_THROWS_AS(NoiseSchedule<>::squaredcos_cap_v2({.max_beta = nan}), Error);
+  CHECK_THROWS_AS(NoiseSchedule<>::from_betas({0.1, nan}), Error);
+  CHECK_THROWS_AS(NoiseSchedule<float>::from_alphas_cumprod({0.9, nan}), Error);
+  CHECK_THROWS_AS(linear.time(nan), Error);
+  CHECK_THROWS_AS(linear.alpha(nan), Error);
+  CHECK_THROWS_AS(VpLinear({.beta_max = nan}), Error);
+  CHECK_THROWS_AS(VpCosine({.s = nan}), Error);
+  CHECK_THROWS_AS(VarianceExploding({.sigma_min = nan}), Error);
+  CHECK_THROWS_AS(RectifiedFlow().alpha(nan), Error);
+  CHECK_THROWS_AS(RectifiedFlow().time(nan), Error);
+}
+
 TEST_CASE("with -ffast-math: sampling gives what it gives without") {
   // The data is one point, 0.5: DDPM and DDIM end there, whatever the noise.
   const auto schedule = NoiseSchedule<>::scaled_linear();

@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -269,6 +270,52 @@ TEST_CASE("Buffers follow the state: other batches, types and maps") {
   Eigen::TensorMap<Image<double>> map(start.data(), 3, 2, 19);
   CHECK(sample_in_place(plan, guided, map, PhiloxNoise{1}).done());
   CHECK(same_bits(start, wide));
+}
+
+TEST_CASE("Times of the samples' own are told for both halves of the joined batch") {
+  std::vector<double> told;
+  const auto network = [&](const Image<float>& x, const Query& query, const Conditions<int>&,
+                           Image<float>& out) {
+    told.assign(query.times.begin(), query.times.end());
+    CHECK(told.size() == query.samples);
+    out = x;
+  };
+  ClassifierFreeGuidance joined(network, std::vector<int>{3, 1}, 0, {.scale = 2});
+  Image<float> x(2, 3, 5), out(2, 3, 5);
+  x.setZero();
+  const std::vector<double> times{7, 4};
+  joined(x, Query{.times = times, .samples = 2}, out);
+  CHECK(told == std::vector<double>{7, 4, 7, 4});
+}
+
+TEST_CASE("The joined batch of a view is a view: a network may ask for just that type") {
+  using Map = Eigen::TensorMap<Image<float>>;
+  using Span = std::span<float>;
+  const SamplingPlan plan = DdimSampler{NoiseSchedule<>::linear(), {.steps = 3}}.plan();
+  const auto of_maps = [](const Map& x, double t, const Conditions<int>& conditions,
+                          Image<float>& out) { ConditionalNetwork<int>()(x, t, conditions, out); };
+  const auto of_spans = [](const Span& x, double t, const Conditions<int>& conditions,
+                           std::vector<float>& out) {
+    ConditionalNetwork<int>()(x, t, conditions, out);
+  };
+  for (const GuidanceCalls calls : {GuidanceCalls::joined, GuidanceCalls::separate}) {
+    const GuidanceOptions options{.scale = 2, .calls = calls};
+    const std::vector<int> conditions{3, 1};
+    ClassifierFreeGuidance any(ConditionalNetwork<int>(), conditions, 0, options);
+    Image<float> expected(2, 3, 5);
+    expected.setConstant(0.5F);
+    Image<float> x = expected;
+    sample_in_place(plan, any, expected, PhiloxNoise{1});
+    ClassifierFreeGuidance mapped(of_maps, conditions, 0, options);
+    sample_in_place(plan, mapped, Map(x.data(), x.dimensions()), PhiloxNoise{1});
+    CHECK(same_bits(x, expected));
+
+    std::vector<float> wanted(2, 0.5F), y = wanted;
+    sample_in_place(plan, any, wanted, PhiloxNoise{1});
+    ClassifierFreeGuidance spanned(of_spans, conditions, 0, options);
+    sample_in_place(plan, spanned, Span(y), PhiloxNoise{1});
+    CHECK(same_bits(y, wanted));
+  }
 }
 
 TEST_CASE("A state that is one sample has one condition, whatever its dimensions") {

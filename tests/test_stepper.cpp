@@ -13,8 +13,12 @@
 #include <diffusion/schedule/noise_schedule.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -163,6 +167,61 @@ TEST_CASE("A preview changes nothing and is x0 by hand") {
   }
 }
 
+TEST_CASE("At the end of a run no stage comes next, and asking for it fails") {
+  const SamplingPlan plan = ddim(1, 0);
+  Stepper run(plan, start_state(1, 5), PhiloxNoise{1});
+  step(run);
+  REQUIRE(run.done());
+  CHECK_FALSE(run.asks());
+  CHECK(run.step() == 1);
+  CHECK_THROWS_WITH(run.stage(), contains("no stage comes next"));
+  CHECK_THROWS_WITH(run.input(), contains("no stage comes next"));
+  CHECK_THROWS_WITH(run.timestep(), contains("no stage comes next"));
+  CHECK_THROWS_WITH(run.query(), contains("no stage comes next"));
+  CHECK_THROWS_WITH(run.advance(), contains("at its end"));
+}
+
+namespace {
+
+/// A state whose memory runs out: only so many can be made.
+struct Scarce {
+  static inline int left = 0;
+  std::vector<float> values;
+};
+
+}  // namespace
+
+template <>
+struct diffusion::StateTraits<Scarce> {
+  using Tensor = Scarce;
+  using Scalar = float;
+  using Shape = std::array<Eigen::Index, 1>;
+  static constexpr bool row_major = true;
+  static float* data(Scarce& x) { return x.values.data(); }
+  static const float* data(const Scarce& x) { return x.values.data(); }
+  static Shape shape(const Scarce& x) { return {static_cast<Eigen::Index>(x.values.size())}; }
+  static Scarce make(const Shape& shape) {
+    if (Scarce::left-- == 0) throw std::bad_alloc();
+    return {std::vector<float>(static_cast<std::size_t>(shape[0]))};
+  }
+};
+
+TEST_CASE("Where a buffer cannot be had the caller still has the state") {
+  Stage scaled = ddim(1, 0)[0];
+  scaled.input_scale = 0.5;
+  const SamplingPlan plan({scaled}, {});
+  const auto network = [](const Scarce& x, double, Scarce& out) { out = x; };
+  for (int makes = 0; makes < 2; ++makes) {  // the output's buffer, the scaled input's
+    Scarce x{std::vector<float>(8, 1.0F)};
+    Scarce::left = makes;
+    CHECK_THROWS_AS(sample_in_place(plan, network, x, PhiloxNoise{1}), std::bad_alloc);
+    CHECK(x.values == std::vector<float>(8, 1.0F));
+  }
+  Scarce x{std::vector<float>(8, 1.0F)};
+  Scarce::left = 2;
+  CHECK(sample_in_place(plan, network, x, PhiloxNoise{1}).done());
+}
+
 // ---- devices -----------------------------------------------------------------------------------
 
 namespace {
@@ -273,6 +332,31 @@ TEST_CASE("An addressed source is asked for draw 0 at the start and d + 1 in the
       support::reference_run(rows, plan.traits(), PredictionType::epsilon, batch, draw(0), draws);
   const Matrix x = sample<Matrix>(plan, TestNetwork{batch}, {2, 50}, noise);
   CHECK(support::relative_error(support::values_of(x), expected.states.back()) < 1e-12);
+}
+
+TEST_CASE("An addressed source is asked beforehand for as many draws as the run takes") {
+  struct Table {
+    PhiloxNoise noise{1};
+    std::size_t draws;
+    void fill(std::uint64_t sample, std::uint64_t draw, std::uint64_t element,
+              std::span<float> out) const {
+      CHECK(draw < draws);
+      noise.fill(sample, draw, element, out);
+    }
+    void require(std::size_t samples, std::size_t wanted, std::size_t elements) const {
+      CHECK(samples == 2);
+      CHECK(elements == 5);
+      if (wanted > draws) fail(detail::text(wanted, " draws wanted"));
+    }
+  };
+  const SamplingPlan plan = ddim(3, 1);
+  const auto draws = static_cast<std::size_t>(plan.draws()) + 1;  // the initial state's too
+  Matrix x = start_state(2, 5);
+  CHECK(sample_in_place(plan, TestNetwork{2}, x, Table{.draws = draws}).done());
+  sample<Matrix>(plan, TestNetwork{2}, {2, 5}, Table{.draws = draws});
+  const Table less{.draws = draws - 1};
+  CHECK_THROWS_WITH(sample_in_place(plan, TestNetwork{2}, x, less), contains("draws wanted"));
+  CHECK_THROWS_WITH(sample<Matrix>(plan, TestNetwork{2}, {2, 5}, less), contains("draws wanted"));
 }
 
 TEST_CASE("The initial state has the scale of the plan's first level") {

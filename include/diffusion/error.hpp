@@ -9,12 +9,14 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 /// Errors: every one leaves through `fail`. Options are checked when a schedule, grid or plan is
 /// made, shapes when sampling starts; the sampling loop itself never fails.
 namespace diffusion {
 
-/// What `fail` throws. The message names the value, the limit and the way out.
+/// What `fail` throws. The message names the value, the limit and the way out. Safe to read from
+/// several threads, as every exception.
 class Error : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
@@ -49,11 +51,26 @@ inline ErrorHandler set_error_handler(ErrorHandler handler) {
 
 namespace detail {
 
-/// Whether a number is neither infinite nor NaN, told by its bits: under -ffast-math std::isfinite
-/// and comparisons are folded to true.
-inline bool is_finite(double value) {
-  constexpr std::uint64_t exponent = 0x7ff0000000000000u;
-  return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
+// Infinities and NaNs are told by their bits: under -ffast-math std::isfinite and comparisons are
+// folded to true. Numbers come by reference, because compilers may then also assume that none is
+// passed by value.
+
+/// The bits of a number without its sign: above those of infinity for a NaN.
+inline std::uint64_t magnitude_bits(const double& value) {
+  return std::bit_cast<std::uint64_t>(value) << 1 >> 1;
+}
+inline constexpr std::uint64_t infinity_bits = 0x7ff0000000000000u;
+
+/// Whether a number is neither infinite nor NaN.
+inline bool is_finite(const double& value) { return magnitude_bits(value) < infinity_bits; }
+
+/// Whether a value is NaN; a whole number never is.
+template <class Number>
+bool is_nan(const Number& value) {
+  if constexpr (std::is_floating_point_v<Number>)
+    return magnitude_bits(static_cast<double>(value)) > infinity_bits;
+  else
+    return false;
 }
 
 /// Streams all arguments into one string, numbers with enough digits to tell them apart.
@@ -67,22 +84,22 @@ std::string text(const Parts&... parts) {
 
 /// Fails unless low <= value <= high. NaN fails.
 template <class Number>
-void require_range(const char* name, Number value, Number low, Number high) {
-  if (value >= low && value <= high) return;
+void require_range(const char* name, const Number& value, Number low, Number high) {
+  if (!is_nan(value) && value >= low && value <= high) return;
   fail(text(name, " is ", value, "; it must lie in [", low, ", ", high, "]"));
 }
 
 /// Fails unless value >= low. NaN fails.
 template <class Number>
-void require_at_least(const char* name, Number value, Number low) {
-  if (value >= low) return;
+void require_at_least(const char* name, const Number& value, Number low) {
+  if (!is_nan(value) && value >= low) return;
   fail(text(name, " is ", value, "; it must be at least ", low));
 }
 
 /// Fails unless low < value < high. NaN fails.
 template <class Number>
-void require_inside(const char* name, Number value, Number low, Number high) {
-  if (value > low && value < high) return;
+void require_inside(const char* name, const Number& value, Number low, Number high) {
+  if (!is_nan(value) && value > low && value < high) return;
   fail(text(name, " is ", value, "; it must lie strictly between ", low, " and ", high));
 }
 

@@ -11,7 +11,7 @@
 namespace diffusion {
 
 /// The version of the headers, as semantic versioning has it: while major is 0, a new minor version
-/// may change the interface.
+/// may change the interface. Plain data: threads may share what none of them writes.
 struct Version {
   int major = 0;
   int minor = 0;
@@ -20,6 +20,7 @@ struct Version {
   friend constexpr auto operator<=>(const Version&, const Version&) = default;
 };
 
+/// The version of these headers.
 inline constexpr Version version{.major = DIFFUSION_VERSION_MAJOR,
                                  .minor = DIFFUSION_VERSION_MINOR,
                                  .patch = DIFFUSION_VERSION_PATCH};

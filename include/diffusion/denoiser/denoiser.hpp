@@ -2,64 +2,57 @@
 #define DIFFUSION_DENOISER_DENOISER_HPP
 
 #include <diffusion/denoiser/prediction_type.hpp>
+#include <diffusion/denoiser/query.hpp>
+#include <diffusion/denoiser/raw_denoiser.hpp>
 #include <diffusion/tensor/state.hpp>
 
 #include <concepts>
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <type_traits>
 
 namespace diffusion {
 
-/// What a denoiser may know about the moment at which it is asked.
-struct Query {
-  double t = 0;      ///< the time that the network is told
-  double alpha = 1;  ///< the level of the state, x = alpha x0 + sigma eps
-  double sigma = 0;
-  int stage = 0;   ///< the plan's stage that asks
-  int step = 0;    ///< the grid's step that it belongs to
-  int steps = 1;   ///< how many steps the plan has
-  int branch = 0;  ///< which of several asks of one stage this is (guidance numbers them)
-  PredictionType prediction_type = PredictionType::epsilon;
-  std::span<const double> times{};  ///< one time per sample where these differ, else empty
-  bool batched = true;              ///< false: x is one sample, its first dimension no batch
-  std::size_t samples = 0;  ///< samples in x (1 for an unbatched state); 0: as many as x's batch
-};
-
-/// The three forms of a denoiser, the function that the user plugs in. x is (batch, ...); `out`
+/// The four forms of a denoiser, the function that the user plugs in. x is (batch, ...); `out`
 /// has the shape that the network declares (that of x, unless the plan learns a variance: then
 /// twice the channels), is allocated by the loop, and never aliases x.
 ///
-///   void network(const Tensor& x, double t, Tensor& out)            preferred
+///   void network(const Tensor& x, double t, Tensor& out)               preferred
 ///   void network(const Tensor& x, const Query& query, Tensor& out)
-///   Tensor network(const Tensor& x, double t)                       allocates; no expression
+///   void network(const Scalar* x, double t, Scalar* out, shape)        see RawDenoiser; or a Query
+///   Tensor network(const Tensor& x, double t)                          allocates; no expression
+///
+/// Where the state is a view (a map, a span), x is a view too and `out` owns its memory: TensorOf.
+/// A denoiser is called by the thread that samples, once at a time; share one between threads only
+/// if its operator() may be called by several at once.
 ///
 /// Optional members: `void begin_run()`, called before a run, for denoisers with memory;
 /// `PredictionType prediction_type() const`, which overrules the option of the same name;
 /// `Shape output_shape(const Shape& input) const`, where `out` has a shape of its own.
-// clang-format off: version 14 takes these for comparisons
+// clang-format off
 template <class D, class T>
-concept WritingDenoiser = State<T> && std::invocable < D&,
-        const T&, double, TensorOf<T>
-& > ;
+concept WritingDenoiser = State<T> && std::invocable<D&, const T&, double, TensorOf<T>&>;
 template <class D, class T>
-concept QueryingDenoiser = State<T> && std::invocable < D&,
-        const T&, const Query&, TensorOf<T>
-& > ;
+concept QueryingDenoiser = State<T> && std::invocable<D&, const T&, const Query&, TensorOf<T>&>;
 template <class D, class T>
 concept ReturningDenoiser = State<T> && std::invocable<D&, const T&, double>;
 // clang-format on
 
 template <class D, class T>
-concept Denoiser = WritingDenoiser<D, T> || QueryingDenoiser<D, T> || ReturningDenoiser<D, T>;
+concept Denoiser = WritingDenoiser<D, T> || QueryingDenoiser<D, T> || ReturningDenoiser<D, T> ||
+    RawDenoiser<D, T> || RawQueryingDenoiser<D, T>;
 
 /// Asks a denoiser of any form.
 template <class T, class D>
 void ask(D& denoiser, const T& x, const Query& query, TensorOf<T>& out) {
-  static_assert(Denoiser<D, T>,
+  constexpr bool only_if_not_const = !Denoiser<D, T> && Denoiser<std::remove_const_t<D>, T>;
+  static_assert(!only_if_not_const,
+                "the denoiser is const, but its operator() is not: declare operator() const, or "
+                "pass an object that is not");
+  static_assert(Denoiser<D, T> || only_if_not_const,
                 "a denoiser must be callable as (const Tensor& x, double t, Tensor& out), as "
-                "(const Tensor& x, const Query& query, Tensor& out), or return a Tensor from "
+                "(const Tensor& x, const Query& query, Tensor& out), as (const Scalar* x, double "
+                "t, Scalar* out, std::span<const Eigen::Index> shape), or return a Tensor from "
                 "(const Tensor& x, double t)");
   if constexpr (WritingDenoiser<D, T>) {
     denoiser(x, query.t, out);
@@ -72,7 +65,27 @@ void ask(D& denoiser, const T& x, const Query& query, TensorOf<T>& out) {
                   "expression would refer to temporaries that are gone: write "
                   "[](const Tensor& x, double t) -> Tensor { ... }");
     out = denoiser(x, query.t);
+  } else if constexpr (RawDenoiser<D, T>) {
+    detail::with_buffers(x, out, [&](const auto* from, auto* to, const auto& shape) {
+      denoiser(from, query.t, to, shape);
+    });
+  } else if constexpr (RawQueryingDenoiser<D, T>) {
+    detail::with_buffers(x, out, [&](const auto* from, auto* to, const auto& shape) {
+      denoiser(from, query, to, shape);
+    });
   }
+}
+
+/// Calls a denoiser's begin_run, where it has one.
+template <class D>
+void begin_run(D& denoiser) {
+  if constexpr (requires { denoiser.begin_run(); })
+    denoiser.begin_run();
+  else
+    static_assert(
+        !requires(std::remove_const_t<D> & d) { d.begin_run(); },
+        "the denoiser is const, but its begin_run() is not: it would keep the memory of "
+        "another run");
 }
 
 /// The prediction type that a denoiser declares, or the given one.
@@ -98,6 +111,21 @@ ShapeOf<T> default_output_shape(const ShapeOf<T>& input, bool learned_variance, 
                       shape_text(input), " has no such dimension"));
   shape[StateTraits<T>::row_major ? channel : shape.size() - 1 - channel] *= 2;
   return shape;
+}
+
+/// How an output of this shape splits into samples. Fails unless there are as many as the state has
+/// and each has a number for every element of the state, two where a variance is learned.
+template <State T>
+Blocks output_blocks(const ShapeOf<T>& output, const ShapeOf<T>& state, bool learned_variance,
+                     bool batched) {
+  const Blocks blocks = blocks_of<T>(state, batched);
+  const Blocks out = blocks_of<T>(output, batched);
+  const std::size_t wanted = blocks.size * (learned_variance ? 2 : 1);
+  if (out.batch != blocks.batch || out.size < wanted)
+    fail(detail::text("the network's output has the shape ", shape_text(output), " for a state ",
+                      shape_text(state), "; each of ", blocks.batch, " samples needs at least ",
+                      wanted, " elements"));
+  return out;
 }
 
 /// The shape that a denoiser declares for its output, if it does.

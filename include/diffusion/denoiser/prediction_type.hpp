@@ -17,10 +17,12 @@ enum class PredictionType {
   score,    ///< -eps / sigma, the gradient of log q(z) (Song et al. 2020, arXiv 2011.13456)
 };
 
+/// Every prediction type, in the order of the enumeration.
 inline constexpr PredictionType all_prediction_types[] = {
     PredictionType::epsilon, PredictionType::sample, PredictionType::v, PredictionType::flow,
     PredictionType::score};
 
+/// The enumerator as a word: "epsilon", "sample", "v", "flow" or "score".
 inline constexpr std::string_view name(PredictionType type) {
   constexpr std::string_view names[] = {"epsilon", "sample", "v", "flow", "score"};
   return names[static_cast<int>(type)];
@@ -28,7 +30,8 @@ inline constexpr std::string_view name(PredictionType type) {
 
 /// How a network's output f is read at a state x: x0 = a x + b f and eps = p x + q f.
 /// Where the level leaves one of them undefined (epsilon at alpha = 0, sample at sigma = 0) the
-/// coefficients are infinite; whoever uses them must check.
+/// coefficients are infinite; whoever uses them must check. Plain data: threads may share what none
+/// of them writes.
 struct Conversion {
   double a, b;  ///< x0 = a x + b f
   double p, q;  ///< eps = p x + q f
@@ -61,11 +64,13 @@ inline Conversion conversion(PredictionType type, const Knot& at, double input_s
 }
 
 /// The output that a perfect network gives for (x0, eps) at the level of its own input:
-/// f = on_x0 * x0 + on_eps * eps. Training targets; `conversion` inverts it.
+/// f = on_x0 * x0 + on_eps * eps. Training targets; `conversion` inverts it. Plain data: threads
+/// may share what none of them writes.
 struct Target {
   double on_x0, on_eps;
 };
 
+/// What a perfect network of this type answers at the level `at`. Fails for a score at sigma = 0.
 inline Target target(PredictionType type, const Knot& at) {
   switch (type) {
     case PredictionType::epsilon:

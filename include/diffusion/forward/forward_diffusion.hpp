@@ -9,11 +9,13 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 namespace diffusion {
 
-/// A Gaussian transition of a diffusion: mean = from_x * x + from_x0 * x0, and its variance.
+/// A Gaussian transition of a diffusion: mean = from_x * x + from_x0 * x0, and its variance. Plain
+/// data: threads may share what none of them writes.
 struct GaussianKernel {
   double from_x = 0;   ///< weight of the state that the transition starts from
   double from_x0 = 0;  ///< weight of the clean data
@@ -23,34 +25,46 @@ struct GaussianKernel {
 namespace detail {
 
 /// out = on_x0 x0 + on_eps eps, on `size` elements from `first` on.
-template <State T>
-void mix(const T& x0, const T& eps, T& out, std::size_t first, std::size_t size,
+template <State X, State E, State Out>
+void mix(const X& x0, const E& eps, Out& out, std::size_t first, std::size_t size,
          const Target& weights) {
-  using Real = Compute<ScalarOf<T>>;
+  using Real = Compute<ScalarOf<Out>>;
   const auto on_x0 = static_cast<Real>(weights.on_x0);
   const auto on_eps = static_cast<Real>(weights.on_eps);
-  transform_lanes(StateTraits<T>::data(x0) + first, StateTraits<T>::data(eps) + first,
-                  StateTraits<T>::data(out) + first, size,
+  transform_lanes(StateTraits<X>::data(x0) + first, StateTraits<E>::data(eps) + first,
+                  StateTraits<Out>::data(out) + first, size,
                   [=](const auto& x, const auto& e) { return on_x0 * x + on_eps * e; });
 }
 
 /// Fails unless all have the shape of x0; returns how it splits into samples.
-template <State T>
-Blocks matching_blocks(const T& x0, const T& eps, const T& out) {
-  const auto shape = StateTraits<T>::shape(x0);
-  for (const T* other : {&eps, &out})
-    if (StateTraits<T>::shape(*other) != shape)
-      fail(text("a tensor has the shape ", shape_text(StateTraits<T>::shape(*other)),
-                "; it must be that of x0, ", shape_text(shape)));
-  return blocks_of<T>(shape, true);
+template <State X, State E, State Out>
+Blocks matching_blocks(const X& x0, const E& eps, const Out& out) {
+  static_assert(
+      std::is_same_v<ScalarOf<X>, ScalarOf<Out>> && std::is_same_v<ScalarOf<E>, ScalarOf<Out>>,
+      "x0, eps and out must have the same scalar");
+  const auto shape = StateTraits<X>::shape(x0);
+  static_assert(std::is_same_v<ShapeOf<X>, ShapeOf<E>> && std::is_same_v<ShapeOf<X>, ShapeOf<Out>>,
+                "x0, eps and out must have the same rank");
+  static_assert(shape.size() < 2 || (StateTraits<X>::row_major == StateTraits<Out>::row_major &&
+                                     StateTraits<E>::row_major == StateTraits<Out>::row_major),
+                "x0, eps and out must be all row-major or all column-major");
+  const auto require = [&](const auto& other) {
+    if (other != shape)
+      fail(text("a tensor has the shape ", shape_text(other), "; it must be that of x0, ",
+                shape_text(shape)));
+  };
+  require(StateTraits<E>::shape(eps));
+  require(StateTraits<Out>::shape(out));
+  return blocks_of<X>(shape, true);
 }
 
 }  // namespace detail
 
 /// x = alpha x0 + sigma eps, all samples at one level of any schedule: where a cut grid starts
-/// (image to image). `out` has the shape of both and may be either.
-template <State T>
-void add_noise(const T& x0, const T& eps, const Knot& at, T& out) {
+/// (image to image). `out` has the shape of both and may be either. The three may be of different
+/// kinds (a Matrix, a Map), but not of different scalars, ranks or layouts.
+template <State X, State E, State Out>
+void add_noise(const X& x0, const E& eps, const Knot& at, Out& out) {
   const Blocks blocks = detail::matching_blocks(x0, eps, out);
   for (std::size_t sample = 0; sample < blocks.batch; ++sample)
     detail::mix(x0, eps, out, sample * blocks.size, blocks.size, {at.alpha, at.sigma});
@@ -99,29 +113,29 @@ class ForwardDiffusion {
   }
 
   /// x_t = alpha x_0 + sigma eps, one timestep per sample. `out` may be x0 or eps.
-  template <State T>
-  void add_noise(const T& x0, const T& eps, std::span<const double> timesteps, T& out) const {
+  template <State X, State E, State Out>
+  void add_noise(const X& x0, const E& eps, std::span<const double> timesteps, Out& out) const {
     combine(x0, eps, timesteps, out, [](const Knot& knot) {
       return Target{knot.alpha, knot.sigma};
     });
   }
-  template <State T>
-  TensorOf<T> add_noise(const T& x0, const T& eps, std::span<const double> timesteps) const {
-    TensorOf<T> out = StateTraits<T>::make(StateTraits<T>::shape(x0));
+  template <State X, State E>
+  TensorOf<X> add_noise(const X& x0, const E& eps, std::span<const double> timesteps) const {
+    TensorOf<X> out = StateTraits<X>::make(StateTraits<X>::shape(x0));
     add_noise(x0, eps, timesteps, out);
     return out;
   }
 
   /// What a perfect network of this prediction type answers: eps, x0, v, flow or score.
-  template <State T>
-  void training_target(PredictionType type, const T& x0, const T& eps,
-                       std::span<const double> timesteps, T& out) const {
+  template <State X, State E, State Out>
+  void training_target(PredictionType type, const X& x0, const E& eps,
+                       std::span<const double> timesteps, Out& out) const {
     combine(x0, eps, timesteps, out, [type](const Knot& knot) { return target(type, knot); });
   }
-  template <State T>
-  TensorOf<T> training_target(PredictionType type, const T& x0, const T& eps,
+  template <State X, State E>
+  TensorOf<X> training_target(PredictionType type, const X& x0, const E& eps,
                               std::span<const double> timesteps) const {
-    TensorOf<T> out = StateTraits<T>::make(StateTraits<T>::shape(x0));
+    TensorOf<X> out = StateTraits<X>::make(StateTraits<X>::shape(x0));
     training_target(type, x0, eps, timesteps, out);
     return out;
   }
@@ -133,8 +147,8 @@ class ForwardDiffusion {
     return schedule_.knot(t);
   }
 
-  template <class T, class WeightsAt>
-  void combine(const T& x0, const T& eps, std::span<const double> timesteps, T& out,
+  template <class X, class E, class Out, class WeightsAt>
+  void combine(const X& x0, const E& eps, std::span<const double> timesteps, Out& out,
                const WeightsAt& weights_at) const {
     const Blocks blocks = detail::matching_blocks(x0, eps, out);
     if (timesteps.size() != blocks.batch)

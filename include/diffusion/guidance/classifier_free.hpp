@@ -16,7 +16,8 @@
 namespace diffusion {
 
 /// The conditions of one network call, one per sample of its batch. A view: nothing is copied, so
-/// a condition may be of any type, also one that can only be moved.
+/// a condition may be of any type, also one that can only be moved. Immutable; valid during the
+/// call only.
 template <class Condition>
 class Conditions {
  public:
@@ -59,12 +60,13 @@ class KeptTensor {
 /// How guidance asks its network for the two predictions.
 enum class GuidanceCalls {
   /// Once, on a batch of twice the size, the unconditional half first; Query::branch is 0 and
-  /// Query::samples counts both halves. Unbatched states are asked separately all the same.
+  /// Query::samples counts both halves. Unbatched states, and those whose type fixes the size of
+  /// the batch, are asked separately all the same.
   joined,
   separate,  ///< twice, on the batch itself; Query::branch is 0 without and 1 with condition
 };
 
-/// Options of ClassifierFreeGuidance.
+/// Options of ClassifierFreeGuidance. Plain data: threads may share what none of them writes.
 struct GuidanceOptions {
   double scale = 1;  ///< g of u + g (c - u): 1 is no guidance, 0 no condition; any finite number
   GuidanceCalls calls = GuidanceCalls::joined;
@@ -97,7 +99,8 @@ double standard_deviation(const S* x, std::size_t n) {
 ///     void network(const Tensor& x, double t, const Conditions<Condition>& conditions,
 ///                  Tensor& out)
 ///
-/// (or with `const Query&` in place of t), which answers u + g (c - u) for its predictions u
+/// (or with `const Query&` in place of t; or over raw buffers, (const S* x, double t, conditions,
+/// S* out, shape), see RawDenoiser), which answers u + g (c - u) for its predictions u
 /// without and c with the condition. The paper's w is g - 1. Where the network learns a variance,
 /// its half of the channels comes from the conditional prediction. One condition per sample; the
 /// null condition stands for none. At g = 1 only the conditional network is asked.
@@ -141,7 +144,9 @@ class ClassifierFreeGuidance {
     const std::size_t n = blocks_of<Tensor>(shape, false).total();
     const std::size_t answers = blocks_of<Owner>(out_shape, false).total();
     // A state that is one sample has no dimension along which two could be joined.
-    if (options_.calls == GuidanceCalls::separate || !query.batched) {
+    if (options_.calls == GuidanceCalls::separate || !query.batched ||
+        !detail::fits<Owner>(doubled<Owner>(shape)) ||
+        !detail::fits<Owner>(doubled<Owner>(out_shape))) {
       Owner& without = second_.template get<Owner>(out_shape);
       call(x, asked, {conditions_, null_, 0, batch}, out);
       asked.branch = 0;
@@ -157,7 +162,11 @@ class ClassifierFreeGuidance {
       std::copy_n(state, n, StateTraits<Owner>::data(twice) + n);
       asked.branch = 0;
       asked.samples = 2 * batch;
-      call(twice, asked, {conditions_, null_, batch, 2 * batch}, both);
+      times_.assign(query.times.begin(), query.times.end());
+      times_.insert(times_.end(), query.times.begin(), query.times.end());
+      asked.times = times_;
+      const Tensor& input = detail::seen_as<Tensor>(twice);
+      call(input, asked, {conditions_, null_, batch, 2 * batch}, both);
       require_shape(both, doubled<Owner>(out_shape));
       guide(data(both), data(both) + answers, out, {batch, n / batch});
     }
@@ -195,12 +204,31 @@ class ClassifierFreeGuidance {
     if constexpr (std::invocable<Network&, const Tensor&, double, const Conditions<Condition>&,
                                  Out&>) {
       network_(x, query.t, conditions, out);
+    } else if constexpr (std::invocable<Network&, const Tensor&, const Query&,
+                                        const Conditions<Condition>&, Out&>) {
+      network_(x, query, conditions, out);
+    } else {
+      detail::with_buffers(x, out, [&](const auto* from, auto* to, const auto& extents) {
+        call_raw(from, query, conditions, to, extents);
+      });
+    }
+  }
+
+  template <class S, class Shape>
+  void call_raw(const S* x, const Query& query, const Conditions<Condition>& conditions, S* out,
+                const Shape& shape) {
+    if constexpr (std::invocable<Network&, const S*, double, const Conditions<Condition>&, S*,
+                                 const Shape&>) {
+      network_(x, query.t, conditions, out, shape);
     } else {
       static_assert(
-          std::invocable<Network&, const Tensor&, const Query&, const Conditions<Condition>&, Out&>,
+          std::invocable<Network&, const S*, const Query&, const Conditions<Condition>&, S*,
+                         const Shape&>,
           "a conditional network must be callable as (const Tensor& x, double t, const "
-          "Conditions<Condition>& conditions, Tensor& out), or with const Query& for t");
-      network_(x, query, conditions, out);
+          "Conditions<Condition>& conditions, Tensor& out), as (const Scalar* x, double t, const "
+          "Conditions<Condition>& conditions, Scalar* out, std::span<const Eigen::Index> shape), "
+          "or with const Query& for t");
+      network_(x, query, conditions, out, shape);
     }
   }
 
@@ -243,6 +271,7 @@ class ClassifierFreeGuidance {
   Condition null_;
   GuidanceOptions options_;
   detail::KeptTensor first_, second_;
+  std::vector<double> times_;  // of the joined batch, where samples have times of their own
 };
 
 }  // namespace diffusion

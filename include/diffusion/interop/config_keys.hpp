@@ -19,7 +19,8 @@
 /// Typed values out of a JSON object that Python wrote, with errors that name key, value and limit.
 namespace diffusion {
 
-/// What a configuration says that has no effect or an unexpected one.
+/// What a configuration says that has no effect or an unexpected one. Plain data: threads may share
+/// what none of them writes.
 struct DiffusersNote {
   enum class Kind {
     ignored,      ///< the class does not know the key
@@ -70,13 +71,30 @@ inline void restore_infinity(nlohmann::json& value) {
                            : std::numeric_limits<double>::quiet_NaN();
 }
 
-/// The object of a configuration file. Values and the entries of lists may be infinite.
+/// What JSON says about a text that is none, on one line and not too long: it repeats the text.
+inline std::string printable(std::string_view text) {
+  constexpr std::size_t longest = 200;
+  std::string line(text.substr(0, longest));
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  return text.size() > longest ? line + " ..." : line;
+}
+
+/// The object of a configuration file. Values and the entries of lists may be infinite. Deep
+/// nesting is refused, for copies and messages of a JSON value are made by recursion.
 inline nlohmann::json parse_python_object(std::string_view text) {
+  static constexpr int deepest = 64;
+  const auto check_depth = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > deepest)
+      fail(detail::text("the scheduler configuration is not JSON with values of at most ", deepest,
+                        " levels"));
+    return true;
+  };
   nlohmann::json object;
   try {
-    object = nlohmann::json::parse(quote_infinities(text));
+    object = nlohmann::json::parse(quote_infinities(text), check_depth);
   } catch (const nlohmann::json::exception& error) {
-    fail(detail::text("the scheduler configuration is not JSON: ", error.what()));
+    fail(detail::text("the scheduler configuration is not JSON: ", printable(error.what())));
   }
   if (!object.is_object())
     fail(detail::text("the scheduler configuration is a JSON ", object.type_name(),
@@ -111,8 +129,8 @@ struct NumberLimit {
   std::string_view words;
 };
 
-inline constexpr double least_positive = std::numeric_limits<double>::min();
-inline constexpr double largest_finite = std::numeric_limits<double>::max();
+inline constexpr double least_positive = (std::numeric_limits<double>::min)();
+inline constexpr double largest_finite = (std::numeric_limits<double>::max)();
 inline constexpr NumberLimit inside_unit{least_positive,
                                          1 - std::numeric_limits<double>::epsilon() / 2,
                                          "it must lie strictly between 0 and 1"};

@@ -43,7 +43,8 @@ enum class Behaviour {
   correct,
 };
 
-/// The table of betas that a configuration describes.
+/// The table of betas that a configuration describes. Plain data: threads may share what none of
+/// them writes.
 struct DiffusersBetas {
   BetaSchedule kind = BetaSchedule::linear;
   NoiseScheduleOptions options{};
@@ -67,7 +68,8 @@ struct DiffusersBetas {
 /// The sampler that a scheduler class is, with its options. One alternative per family.
 using DiffusersMethod = std::variant<DdpmOptions, DdimOptions, DdimInverseOptions>;
 
-/// What the caller of a scheduler chooses: the arguments of `set_timesteps` and `step`.
+/// What the caller of a scheduler chooses: the arguments of `set_timesteps` and `step`. Plain data:
+/// threads may share what none of them writes.
 struct DiffusersRun {
   int steps = 50;  ///< 1 to the number of training timesteps
   double eta = 0;  ///< DDIM: noise per step, in [0, 1]; other methods do not read it
@@ -76,7 +78,7 @@ struct DiffusersRun {
   std::vector<double> timesteps = {};
 };
 
-/// How a configuration is read.
+/// How a configuration is read. Plain data: threads may share what none of them writes.
 struct DiffusersReading {
   Behaviour behaviour = Behaviour::compatible;
   /// The class that reads it, as in `DDPMScheduler.from_config(...)`; empty: its `_class_name`.
@@ -84,7 +86,8 @@ struct DiffusersReading {
 };
 
 /// A scheduler configuration that was read: which noise schedule, prediction type and sampler.
-/// Plain data; change what a program's options overrule.
+/// Change what a program's options overrule. Plain data: threads may share what none of them
+/// writes.
 struct DiffusersConfig {
   std::string class_name;  ///< the class that read it
   DiffusersBetas betas;

@@ -12,7 +12,8 @@
 namespace diffusion {
 
 /// Noise that was written down: hands out a list of tensors in order. For tests, for replaying
-/// another program's run, for noise of the user's own making. A sequential source.
+/// another program's run, for noise of the user's own making. A sequential source. Not thread-safe:
+/// it has a position; one per run.
 class RecordedNoise {
  public:
   explicit RecordedNoise(std::vector<std::vector<double>> tensors) : tensors_(std::move(tensors)) {}
@@ -41,8 +42,8 @@ class RecordedNoise {
   template <class Scalar>
   void copy_next(std::span<Scalar> out) {
     require(1, out.size());
-    std::ranges::transform(tensors_[next_], out.begin(),
-                           [](double x) { return static_cast<Scalar>(x); });
+    std::transform(tensors_[next_].begin(), tensors_[next_].end(), out.begin(),
+                   [](double x) { return static_cast<Scalar>(x); });
     ++next_;
   }
 

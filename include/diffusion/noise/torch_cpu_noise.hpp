@@ -24,6 +24,8 @@ namespace diffusion {
 ///   and its second half kept for the next such number, across calls and scalars.
 /// - 16 or more: a uniform for each number, then blocks of 16 are transformed, number j with j + 8.
 ///   Where 16 does not divide n, the last 16 are drawn anew and transformed again.
+///
+/// Not thread-safe: it has a position; one per run.
 class TorchCpuNoise {
  public:
   /// Any seed; see above for its upper half.

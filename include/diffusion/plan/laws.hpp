@@ -18,11 +18,13 @@ namespace diffusion {
 ///  - mean:       the weight of c is alpha of the stage's resulting knot;
 ///  - variance:   the squares of the other weights sum to its sigma^2;
 ///  - continuity: a stage ends at the level where the next begins.
+///
+/// Plain data: threads may share what none of them writes.
 struct Laws {
   double mean = 0;        ///< largest |weight of c - alpha|
   double variance = 0;    ///< largest |sum of squares - sigma^2|
   double continuity = 0;  ///< largest difference of alpha or sigma between `to` and the next `at`
-  double worst() const { return std::max({mean, variance, continuity}); }
+  double worst() const { return (std::max)({mean, variance, continuity}); }
 };
 
 namespace detail {
@@ -37,8 +39,8 @@ inline void add(Weights& sum, double weight, const Weights& part) {
 inline void compare(Laws& laws, const Weights& x, const Knot& to) {
   double variance = 0;
   for (std::size_t i = 1; i < x.size(); ++i) variance += x[i] * x[i];
-  laws.mean = std::max(laws.mean, std::abs(x[0] - to.alpha));
-  laws.variance = std::max(laws.variance, std::abs(variance - to.sigma * to.sigma));
+  laws.mean = (std::max)(laws.mean, std::abs(x[0] - to.alpha));
+  laws.variance = (std::max)(laws.variance, std::abs(variance - to.sigma * to.sigma));
 }
 
 }  // namespace detail
@@ -60,8 +62,8 @@ inline Laws check_laws(const PlanView& plan) {
   const Stage* before = nullptr;
   for (const Stage& stage : plan.stages) {
     if (before) {
-      laws.continuity = std::max({laws.continuity, std::abs(before->to.alpha - stage.at.alpha),
-                                  std::abs(before->to.sigma - stage.at.sigma)});
+      laws.continuity = (std::max)({laws.continuity, std::abs(before->to.alpha - stage.at.alpha),
+                                    std::abs(before->to.sigma - stage.at.sigma)});
     }
     before = &stage;
     if (stage.save) saved = x;
@@ -90,6 +92,7 @@ inline Laws check_laws(const PlanView& plan) {
   return laws;
 }
 
+/// The same for a plan.
 inline Laws check_laws(const SamplingPlan& plan) { return check_laws(plan.view()); }
 
 }  // namespace diffusion

@@ -9,7 +9,8 @@
 namespace diffusion {
 
 /// A weighted sum of the three vectors that an ask leaves: the state x, the network's output f,
-/// and the clipped estimate d = clip(a x + b f).
+/// and the clipped estimate d = clip(a x + b f). Plain data: threads may share what none of them
+/// writes.
 struct Combination {
   double x = 0;
   double f = 0;
@@ -17,7 +18,8 @@ struct Combination {
 };
 
 /// A stage folded for one prediction type: x0 and eps are gone, only x, f and (if the plan clips)
-/// d remain. History, noise and saved state keep the stage's own weights.
+/// d remain. History, noise and saved state keep the stage's own weights. Plain data: threads may
+/// share what none of them writes.
 struct LoweredStage {
   Combination result;    ///< this ask's part of the new state
   Combination kept;      ///< the estimate that goes to slot `keep`

@@ -14,7 +14,8 @@
 
 namespace diffusion {
 
-/// What is done to the estimate of the clean data before it is used.
+/// What is done to the estimate of the clean data before it is used. Plain data: threads may share
+/// what none of them writes.
 struct Clipping {
   enum class Kind : std::uint8_t {
     none,
@@ -28,6 +29,7 @@ struct Clipping {
 
   static constexpr Clipping none() { return {}; }
   static constexpr Clipping range(double limit = 1) { return {Kind::range, limit, 0.995, 1}; }
+  /// With maximum = 1, diffusers' default, this is the clamp of `range()`: give a larger one.
   static constexpr Clipping dynamic(double ratio = 0.995, double maximum = 1) {
     return {Kind::dynamic, 1, ratio, maximum};
   }
@@ -43,7 +45,7 @@ enum class EpsilonRule : std::uint8_t {
 /// What the history slots of a plan hold.
 enum class Basis : std::uint8_t { x0, eps, raw };
 
-/// What a plan needs beside its stages.
+/// What a plan needs beside its stages. Plain data: threads may share what none of them writes.
 struct PlanTraits {
   Basis basis = Basis::x0;
   EpsilonRule epsilon_rule = EpsilonRule::rederived;
@@ -54,6 +56,7 @@ struct PlanTraits {
 };
 
 /// A plan as the loop reads it: a view of stages that live in a SamplingPlan or a constexpr array.
+/// Threads may share a view while nobody writes the rows.
 struct PlanView {
   std::span<const Stage> stages;
   PlanTraits traits;
@@ -61,17 +64,21 @@ struct PlanView {
   int size() const { return static_cast<int>(stages.size()); }
   int steps() const { return stages.empty() ? 0 : stages.back().step - stages.front().step + 1; }
   int network_calls() const {
-    return static_cast<int>(std::ranges::count_if(stages, [](const Stage& s) { return s.ask; }));
+    return static_cast<int>(
+        std::count_if(stages.begin(), stages.end(), [](const Stage& s) { return s.ask; }));
   }
   int draws() const {
     int sum = 0;
     for (const Stage& stage : stages) sum += stage.draws;
     return sum;
   }
-  bool saves_state() const { return std::ranges::any_of(stages, &Stage::save); }
+  bool saves_state() const {
+    return std::any_of(stages.begin(), stages.end(), [](const Stage& s) { return s.save; });
+  }
   bool learns_variance() const {
-    return std::ranges::any_of(
-        stages, [](const Stage& s) { return s.noise_scale.kind != NoiseScale::Kind::fixed; });
+    return std::any_of(stages.begin(), stages.end(), [](const Stage& s) {
+      return s.noise_scale.kind != NoiseScale::Kind::fixed;
+    });
   }
 };
 

@@ -59,7 +59,7 @@ inline std::string to_table(const PlanView& plan) {
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (std::size_t column = 0; column < widths.size(); ++column)
     if (used(column))
-      for (const Row& row : rows) widths[column] = std::max(widths[column], row[column].size());
+      for (const Row& row : rows) widths[column] = (std::max)(widths[column], row[column].size());
   for (const Row& row : rows) {
     std::string line;
     for (std::size_t column = 0; column < row.size(); ++column)
@@ -71,8 +71,10 @@ inline std::string to_table(const PlanView& plan) {
   return table;
 }
 
+/// The same for a plan.
 inline std::string to_table(const SamplingPlan& plan) { return to_table(plan.view()); }
 
+/// Writes the table.
 inline std::ostream& operator<<(std::ostream& stream, const SamplingPlan& plan) {
   return stream << to_table(plan);
 }

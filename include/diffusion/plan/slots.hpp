@@ -14,8 +14,8 @@ class Slots {
  public:
   /// A slot whose last reader lies before moment `now`; it is then taken until moment `end`.
   std::int32_t take(std::size_t now, std::size_t end) {
-    const auto free =
-        std::ranges::find_if(busy_until_, [now](std::size_t until) { return until <= now; });
+    const auto free = std::find_if(busy_until_.begin(), busy_until_.end(),
+                                   [now](std::size_t until) { return until <= now; });
     const auto slot = static_cast<std::int32_t>(free - busy_until_.begin());
     if (free == busy_until_.end())
       busy_until_.push_back(end);

@@ -12,7 +12,8 @@ namespace diffusion {
 inline constexpr int max_history = 4;  ///< earlier estimates that one stage may weigh
 inline constexpr int max_noise = 2;    ///< fresh or earlier draws of noise that one stage may weigh
 
-/// A weight on a numbered vector: a history slot or a draw of noise. source -1: no term.
+/// A weight on a numbered vector: a history slot or a draw of noise. source -1: no term. Plain
+/// data: threads may share what none of them writes.
 struct Term {
   std::int32_t source = -1;
   double weight = 0;
@@ -20,7 +21,8 @@ struct Term {
 };
 
 /// A factor on the stage's noise that comes from the network: the second half v of its output's
-/// channels (learned variance; Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15).
+/// channels (learned variance; Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15). Plain data:
+/// threads may share what none of them writes.
 struct NoiseScale {
   enum class Kind : std::uint8_t {
     fixed,        ///< 1
@@ -40,6 +42,7 @@ struct NoiseScale {
 ///   x' = x_weight x + x0 .. + eps .. + raw f + saved s + sum history + sum noise
 ///
 /// Plain numbers, trivially copyable, so that a plan lives in a vector or in a constexpr array.
+/// Plain data: threads may share what none of them writes.
 struct Stage {
   bool ask = true;         ///< whether the network is asked
   double input_scale = 1;  ///< the network sees input_scale * x

@@ -9,7 +9,7 @@
 
 namespace diffusion {
 
-/// Options of DdimSampler.
+/// Options of DdimSampler. Plain data: threads may share what none of them writes.
 struct DdimOptions {
   int steps = 50;       ///< steps of the grid, >= 1, at most the training timesteps
   double eta = 0;       ///< noise per step, in [0, 1]: 0 deterministic, 1 as much as DDPM
@@ -45,8 +45,9 @@ inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
 /// schedule: on alpha = 1 it is Euler (ancestral), on rectified flow the flow's Euler method.
 ///
 /// diffusers' DDIMScheduler steps to t - T / n (PreviousTimestep::stride) instead of its list's
-/// next entry, and weighs a clipped x0 beside the raw epsilon (EpsilonRule::raw).
-template <Schedule S>
+/// next entry, and weighs a clipped x0 beside the raw epsilon (EpsilonRule::raw). Immutable; safe
+/// to share between threads.
+template <class S>
 class DdimSampler : public GridSampler<S, DdimOptions> {
  public:
   explicit DdimSampler(S schedule, DdimOptions options = {})
@@ -61,7 +62,7 @@ enum class InversionTime {
   source,  ///< that of the level where the state stands
 };
 
-/// Options of DdimInverseSampler.
+/// Options of DdimInverseSampler. Plain data: threads may share what none of them writes.
 struct DdimInverseOptions {
   int steps = 50;      ///< as in DdimOptions
   GridOptions grid{};  ///< the grid of the sampling that is inverted, from noise to data
@@ -90,8 +91,9 @@ inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions
 /// DDIM inversion: carries data to the noise from which DDIM makes it again, by the same ODE
 /// walked backwards (Song, Meng and Ermon 2020, section 4.3; Mokady et al. 2022, arXiv 2211.09794).
 /// First order, one network call a step. At the clean end sigma is 0, where a network that
-/// predicts x0 says nothing of the noise: that combination is refused.
-template <Schedule S>
+/// predicts x0 says nothing of the noise: that combination is refused. Immutable; safe to share
+/// between threads.
+template <class S>
 class DdimInverseSampler : public GridSampler<S, DdimInverseOptions> {
  public:
   explicit DdimInverseSampler(S schedule, DdimInverseOptions options = {})

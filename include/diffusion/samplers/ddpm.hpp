@@ -20,7 +20,7 @@ enum class VarianceType {
   learned_range,    ///< between the two fixed ones in logarithm, by that half as -1 .. 1
 };
 
-/// Options of DdpmSampler.
+/// Options of DdpmSampler. Plain data: threads may share what none of them writes.
 struct DdpmOptions {
   int steps = 1000;     ///< steps of the grid, >= 1, at most the training timesteps
   GridOptions grid{};   ///< which timesteps
@@ -50,27 +50,27 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
 
     const bool ends = to.sigma == 0;
     const bool noisy = options.noise_at_end ? row.at.t > 0 : !ends;
-    const double small = std::max(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
-    const double large = row.at.sigma * row.at.sigma * k;
+    const double lower = (std::max)(to.sigma * to.sigma * k, options.noise_at_end ? 1e-20 : 0.0);
+    const double upper = row.at.sigma * row.at.sigma * k;
     double weight = 1;
     // A learned variance is declared also where no noise is added: its network has 2C channels.
     switch (options.variance) {
       case VarianceType::fixed_small:
       case VarianceType::fixed_small_log:
-        weight = std::sqrt(small);
+        weight = std::sqrt(lower);
         break;
       case VarianceType::fixed_large:
       case VarianceType::fixed_large_log:
-        weight = std::sqrt(large);
+        weight = std::sqrt(upper);
         break;
       case VarianceType::learned:
         row.noise_scale = {NoiseScale::Kind::root, 0, 0};
         break;
-      case VarianceType::learned_range:  // log s = (log small + (v + 1) / 2 log(large/small)) / 2
+      case VarianceType::learned_range:  // log s = (log lower + (v + 1) / 2 log(upper/lower)) / 2
         row.noise_scale.kind = NoiseScale::Kind::exponential;
-        row.noise_scale.offset = small > 0 ? std::log(small * large) / 4 : 0;
-        row.noise_scale.slope = small > 0 ? std::log(large / small) / 4 : 0;
-        if (small == 0) weight = 0;
+        row.noise_scale.offset = lower > 0 ? std::log(lower * upper) / 4 : 0;
+        row.noise_scale.slope = lower > 0 ? std::log(upper / lower) / 4 : 0;
+        if (lower == 0) weight = 0;
         break;
     }
     if (noisy) detail::add_noise_term(row, weight, drawn);
@@ -83,8 +83,9 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
 /// Ancestral sampling of denoising diffusion probabilistic models (Ho, Jain and Abbeel 2020, arXiv
 /// 2006.11239, eq. 6, 7, algorithm 2; learned variances: Nichol and Dhariwal 2021, arXiv
 /// 2102.09672, eq. 15). First order, one network call a step, no history, stochastic; any number
-/// of steps. With fixed_small and no clipping it equals DDIM with eta = 1.
-template <Schedule S>
+/// of steps. With fixed_small and no clipping it equals DDIM with eta = 1. Immutable; safe to share
+/// between threads.
+template <class S>
 class DdpmSampler : public GridSampler<S, DdpmOptions> {
  public:
   explicit DdpmSampler(S schedule, DdpmOptions options = {})

@@ -13,8 +13,10 @@ namespace diffusion {
 /// What every sampler is made of: a schedule and options that hold `steps` and `grid`. A sampler
 /// adds `plan(grid)`, an ordinary function of a grid and the options, and `plan()`, which makes
 /// the grid itself. Immutable; safe to share between threads.
-template <Schedule S, class Options>
+template <class S, class Options>
 class GridSampler {
+  static_assert((detail::require_schedule<S>(), true));
+
  public:
   const S& schedule() const { return schedule_; }
   const Options& options() const { return options_; }

@@ -9,7 +9,8 @@
 
 namespace diffusion {
 
-/// How a plan is run. Everything that belongs to the method is in the plan instead.
+/// How a plan is run. Everything that belongs to the method is in the plan instead. Plain data:
+/// several runs may use one, if the device may be shared.
 struct SampleOptions {
   /// What the network answers; a denoiser that declares its own prediction type overrules this.
   PredictionType prediction_type = PredictionType::epsilon;
@@ -20,9 +21,10 @@ struct SampleOptions {
   /// Where the updates run; by default on the calling thread. Must outlive the run.
   DeviceRef device{};
   /// No network call starts after this moment.
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point deadline = (std::chrono::steady_clock::time_point::max)();
 };
 
+/// Why a run ended.
 enum class Status {
   done,
   cancelled,   ///< a callback said so
@@ -30,12 +32,14 @@ enum class Status {
   not_finite,  ///< the state holds an infinity or a NaN
 };
 
+/// "done", "cancelled", "deadline" or "not finite".
 inline constexpr std::string_view name(Status status) {
   constexpr std::string_view names[] = {"done", "cancelled", "deadline", "not finite"};
   return names[static_cast<int>(status)];
 }
 
-/// How a run ended. The state is whatever had been reached by then.
+/// How a run ended. The state is whatever had been reached by then. Plain data: threads may share
+/// what none of them writes.
 struct SampleResult {
   Status status = Status::done;
   int stage = 0;          ///< stages that were completed

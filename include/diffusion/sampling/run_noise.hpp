@@ -5,10 +5,9 @@
 #include <diffusion/plan/plan.hpp>
 #include <diffusion/plan/slots.hpp>
 #include <diffusion/tensor/lane.hpp>
-#include <diffusion/tensor/state.hpp>
+#include <diffusion/tensor/normals.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -50,16 +49,13 @@ class RunNoise {
 
  public:
   RunNoise(const N& source, const PlanView& plan, const Blocks& blocks) : source_(source) {
-    require(source, plan.draws(), blocks);
+    require(source, plan, blocks, true);
   }
 
-  /// Fails where an address of the run lies outside the source's layout.
-  static void require(const N& source, int draws, const Blocks& blocks) {
-    const std::size_t samples = blocks.batch;
-    const std::size_t all_draws = static_cast<std::size_t>(draws) + 1;  // the initial state's too
-    const std::size_t elements = blocks.size;
-    if constexpr (requires { source.require(samples, all_draws, elements); })
-      source.require(samples, all_draws, elements);
+  /// Fails where an address of the run lies outside the source's layout. Draw 0 has its address
+  /// whether the initial state is drawn or given.
+  static void require(const N& source, const PlanView& plan, const Blocks& blocks, bool) {
+    require_draws(source, static_cast<std::size_t>(plan.draws()) + 1, blocks);
   }
 
   void enter(const Stage&) {}
@@ -67,35 +63,11 @@ class RunNoise {
   /// Normals of the plan's draw `draw` for `count` elements of a sample from `element` on.
   void fill(std::int32_t draw, std::size_t sample, std::size_t element, std::size_t count,
             Compute<S>* out) const {
-    normals(source_, static_cast<std::uint64_t>(draw) + 1, sample, element, count, out);
-  }
-
-  /// The initial state: scale times standard normals.
-  static void initial(const N& source, const Blocks& blocks, S* x, double scale) {
-    std::array<Compute<S>, chunk_size> chunk;
-    for (std::size_t sample = 0; sample < blocks.batch; ++sample)
-      for (std::size_t i = 0; i < blocks.size; i += chunk_size) {
-        const std::size_t n = std::min(chunk_size, blocks.size - i);
-        normals(source, 0, sample, i, n, chunk.data());
-        for (std::size_t k = 0; k < n; ++k)
-          x[sample * blocks.size + i + k] =
-              static_cast<S>(static_cast<Compute<S>>(scale) * chunk[k]);
-      }
+    fill_normals(source_, static_cast<std::uint64_t>(draw) + 1, sample, element,
+                 std::span<Compute<S>>(out, count));
   }
 
  private:
-  template <class Real>
-  static void normals(const N& source, std::uint64_t draw, std::uint64_t sample,
-                      std::uint64_t element, std::size_t count, Real* out) {
-    if constexpr (requires(std::span<Real> span) { source.fill(0, 0, 0, span); }) {
-      source.fill(sample, draw, element, std::span<Real>(out, count));
-    } else {  // a source of floats only, for a state of another type
-      std::array<float, chunk_size> chunk;
-      source.fill(sample, draw, element, std::span<float>(chunk.data(), count));
-      std::copy_n(chunk.data(), count, out);
-    }
-  }
-
   N source_;
 };
 
@@ -105,14 +77,16 @@ class RunNoise<S, N&> {
  public:
   RunNoise(N& source, const PlanView& plan, const Blocks& blocks)
       : source_(&source), slots_(plan), blocks_(blocks) {
-    require(source, plan.draws(), blocks);
-    const std::size_t unread = std::ranges::count(slots_.slot_of, -1) > 0 ? 1u : 0u;
+    require(source, plan, blocks, false);
+    const std::size_t unread =
+        std::count(slots_.slot_of.begin(), slots_.slot_of.end(), -1) > 0 ? 1u : 0u;
     buffers_.assign(static_cast<std::size_t>(slots_.slots) + unread,
                     std::vector<Compute<S>>(blocks.total()));
   }
 
-  static void require(N& source, int draws, const Blocks& blocks) {
-    require_noise(source, static_cast<std::size_t>(draws), blocks.total());
+  /// Fails where the source cannot give the plan's draws and, `initial`, the initial state.
+  static void require(N& source, const PlanView& plan, const Blocks& blocks, bool initial) {
+    require_draws(source, static_cast<std::size_t>(plan.draws()) + (initial ? 1 : 0), blocks);
   }
 
   void enter(const Stage& stage) {
@@ -129,13 +103,6 @@ class RunNoise<S, N&> {
     std::copy_n(buffers_[slot].data() + sample * blocks_.size + element, count, out);
   }
 
-  static void initial(N& source, const Blocks& blocks, S* x, double scale) {
-    std::vector<Compute<S>> normals(blocks.total());
-    source.fill(std::span<Compute<S>>(normals));
-    for (std::size_t i = 0; i < normals.size(); ++i)
-      x[i] = static_cast<S>(static_cast<Compute<S>>(scale) * normals[i]);
-  }
-
  private:
   N* source_;
   DrawSlots slots_;
@@ -143,6 +110,27 @@ class RunNoise<S, N&> {
   std::vector<std::vector<Compute<S>>> buffers_;
   std::size_t drawn_ = 0;
 };
+
+/// The noise terms of one stage for one sample, as the update asks for them. A type of scalar and
+/// source alone: the update is compiled once for states of any kind and rank.
+template <class S, class N>
+struct StageNoise {
+  const RunNoise<S, N>& noise;
+  const Stage& stage;
+  std::size_t sample;
+  void operator()(std::size_t k, std::size_t element, std::size_t count, Compute<S>* out) const {
+    noise.fill(stage.noise[k].source, sample, element, count, out);
+  }
+};
+
+/// The initial state: scale times standard normals.
+template <class S, class N>
+void draw_initial(N& noise, const Blocks& blocks, S* x, double scale) {
+  using Real = Compute<S>;
+  for_each_normal<Real>(
+      noise, 0, blocks,
+      [x, by = static_cast<Real>(scale)](std::size_t i, Real n) { x[i] = static_cast<S>(by * n); });
+}
 
 /// Addressed sources are copied into a run, sequential ones referred to.
 template <class N>

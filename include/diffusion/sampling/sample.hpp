@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <concepts>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -29,14 +30,22 @@ bool proceeds(Callback& callback, const Run& run) {
   }
 }
 
-/// Gives a state that was moved into a run back to its owner, however the run is left.
+/// Gives a state that was moved into a run back to its owner, however the run is left. A view needs
+/// no way back.
 template <class T, class Run>
 struct GiveBack {
   T& owner;
   Run& run;
   ~GiveBack() {
-    if constexpr (std::is_same_v<T, TensorOf<T>>) owner = std::move(run).state();
+    if constexpr (!is_view<T>) owner = std::move(run).state();
   }
+};
+
+/// What stands for the shape where the type that was asked for is no state and has none.
+struct AnyShape {
+  AnyShape(std::initializer_list<Eigen::Index>) {}  // NOLINT(google-explicit-constructor)
+  template <class Shape>
+  AnyShape(const Shape&) {}  // NOLINT(google-explicit-constructor)
 };
 
 template <class Sampler>
@@ -58,33 +67,23 @@ decltype(auto) plan_of(const Plan& plan) {
   }
 }
 
-}  // namespace detail
+/// The loop itself, on a state that can be written to. Held says how a run keeps the noise source.
+template <class Held, class Plan, class D, State T, class N, class... Callbacks>
+SampleResult run_in_place(const Plan& plan, D& denoiser, T& x, N& noise, SampleOptions options,
+                          Callbacks&... callbacks) {
+  decltype(auto) table = plan_of(plan);
+  options.prediction_type = prediction_type_of(denoiser, options.prediction_type);
+  begin_run(denoiser);
 
-/// The loop: runs a plan from the state x, in place. `plan` is a SamplingPlan, a PlanView, or a
-/// sampler, which is asked for its plan. Callbacks are called at every stage after the network has
-/// answered and before the state is updated, as callback(const Stepper&): `run.step()`,
-/// `run.state()`, `run.preview()` and so on are at hand; one that returns Verdict::cancel ends the
-/// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
-/// run itself ended is in the result, and x holds the state that was reached.
-template <class Plan, class D, State T, class N, class... Callbacks>
-SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
-                             SampleOptions options = {}, Callbacks&&... callbacks) {
-  static_assert(NoiseSource<std::remove_cvref_t<N>>,
-                "a noise source needs fill(sample, draw, element, span<float>) const, or "
-                "fill(span<float>) and fill(span<double>)");
-  decltype(auto) table = detail::plan_of(plan);
-  options.prediction_type = diffusion::prediction_type_of(denoiser, options.prediction_type);
-  if constexpr (requires { denoiser.begin_run(); }) denoiser.begin_run();
-
-  using Run = Stepper<T, detail::HeldNoise<N&&>>;
-  const auto declared = diffusion::declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
+  using Run = Stepper<T, Held>;
+  const auto declared = declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
   Run run(table, std::move(x), noise, options, declared);  // takes x when all else is made
-  const detail::GiveBack<T, Run> give_back{x, run};  // NOLINT(bugprone-use-after-move): refills x
+  const GiveBack<T, Run> give_back{x, run};  // NOLINT(bugprone-use-after-move): refills x
   while (!run.done()) {
     if (std::chrono::steady_clock::now() >= options.deadline)
       return {Status::deadline, run.stage_number(), run.network_calls()};
-    if (run.asks()) diffusion::ask(denoiser, run.input(), run.query(), run.output());
-    if (!(detail::proceeds(callbacks, run) && ...))
+    if (run.asks()) ask(denoiser, run.input(), run.query(), run.output());
+    if (!(proceeds(callbacks, run) && ...))
       return {Status::cancelled, run.stage_number(), run.network_calls() + (run.asks() ? 1 : 0)};
     run.advance();
     if (!run.finite()) return {Status::not_finite, run.stage_number(), run.network_calls()};
@@ -92,29 +91,68 @@ SampleResult sample_in_place(const Plan& plan, D&& denoiser, T& x, N&& noise,
   return {Status::done, run.stage_number(), run.network_calls()};
 }
 
+}  // namespace detail
+
+/// The loop: runs a plan from the state x, in place. `plan` is a SamplingPlan, a PlanView, or a
+/// sampler, which is asked for its plan. x is a variable, or a view of one (a Map, a span, a
+/// StateView), which may be made on the spot. Callbacks are called at every stage after the network
+/// has answered and before the state is updated, as callback(const Stepper&): `run.step()`,
+/// `run.state()`, `run.preview()` and so on are at hand; one that returns Verdict::cancel ends the
+/// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
+/// run itself ended is in the result, and x holds the state that was reached. Any number of runs
+/// may share a plan; each needs its own state and, unless it may be shared, denoiser.
+template <class Plan, class D, class X, class N, class... Callbacks>
+SampleResult sample_in_place(const Plan& plan, D&& denoiser, X&& x, N&& noise,
+                             SampleOptions options = {}, Callbacks&&... callbacks) {
+  static_assert(NoiseSource<std::remove_cvref_t<N>>,
+                "a noise source needs fill(sample, draw, element, span<float>) const, or "
+                "fill(span<float>) and fill(span<double>)");
+  using T = std::remove_cvref_t<X>;
+  using Held = detail::HeldNoise<N&&>;
+  constexpr bool written =
+      std::is_lvalue_reference_v<X> && !std::is_const_v<std::remove_reference_t<X>>;
+  if constexpr (!State<T>) {
+    detail::require_state<T>();
+    return {};
+  } else if constexpr (detail::is_view<T>) {
+    T view = x;
+    return detail::run_in_place<Held>(plan, denoiser, view, noise, options, callbacks...);
+  } else if constexpr (written) {
+    return detail::run_in_place<Held>(plan, denoiser, x, noise, options, callbacks...);
+  } else {
+    static_assert(written,
+                  "a state that is sampled in place must be a variable that is not const, or a "
+                  "view of one");
+    return {};
+  }
+}
+
 /// Samples: draws the initial state, runs the plan, and returns the state at its end. Fails when
 /// the state is not finite; a run that a callback or the deadline ended returns what it had.
+///
+/// What comes back, and what the denoiser is given, is TensorOf<T>: T, or the owner of a view's
+/// kind.
 ///
 ///     Image pictures = sample<Image>(sampler, network, {16, 3, 32, 32}, PhiloxNoise{42});
 template <State T, class Plan, class D, class N, class... Callbacks>
 TensorOf<T> sample(const Plan& plan, D&& denoiser, const ShapeOf<T>& shape, N&& noise,
                    const SampleOptions& options = {}, Callbacks&&... callbacks) {
   using Tensor = TensorOf<T>;
-  using Noise = detail::RunNoise<ScalarOf<Tensor>, detail::HeldNoise<N&&>>;
+  using Held = detail::HeldNoise<N&&>;
+  using Noise = detail::RunNoise<ScalarOf<Tensor>, Held>;
   decltype(auto) table = detail::plan_of(plan);
-  for (const auto extent : shape)
-    if (extent < 1)
-      fail(detail::text("the state has the shape ", shape_text(shape),
-                        "; every dimension must be at least 1"));
+  detail::require_extents("the state", shape);
+  detail::require_fit<Tensor>("the state", shape);
   SampleOptions checked = options;  // all of it before the source gives its first number
   checked.prediction_type = diffusion::prediction_type_of(denoiser, options.prediction_type);
-  const Blocks blocks = Stepper<Tensor, detail::HeldNoise<N&&>>::check(
+  const Blocks blocks = Stepper<Tensor, Held>::check(
       table, shape, checked, diffusion::declared_output_shape<Tensor>(denoiser, shape));
-  Noise::require(noise, PlanView(table).draws() + 1, blocks);
+  Noise::require(noise, table, blocks, true);
   Tensor x = StateTraits<Tensor>::make(shape);
-  Noise::initial(noise, blocks, StateTraits<Tensor>::data(x), PlanView(table).traits.initial_scale);
+  detail::draw_initial(noise, blocks, StateTraits<Tensor>::data(x),
+                       PlanView(table).traits.initial_scale);
   const SampleResult result =
-      sample_in_place(table, denoiser, x, noise, options, std::forward<Callbacks>(callbacks)...);
+      detail::run_in_place<Held>(table, denoiser, x, noise, options, callbacks...);
   if (result.status == Status::not_finite)
     fail(detail::text("the state is not finite after stage ", result.stage, " of ",
                       PlanView(table).size(), " (", result.network_calls,
@@ -122,6 +160,17 @@ TensorOf<T> sample(const Plan& plan, D&& denoiser, const ShapeOf<T>& shape, N&& 
                       "range of the data"));
   return x;
 }
+
+/// What is said when the type that is asked for is no state.
+// clang-format off
+template <class T, class Plan, class D, class N, class... Callbacks>
+  requires(!State<T>)
+T sample(const Plan&, D&&, const detail::AnyShape&, N&&, const SampleOptions& = {},
+         Callbacks&&...) {
+  detail::require_state<T>();
+  fail("what is sampled is no state");
+}
+// clang-format on
 
 }  // namespace diffusion
 

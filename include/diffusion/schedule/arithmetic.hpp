@@ -18,7 +18,7 @@ inline double logistic(double x) {
 }
 
 /// log(1 + exp(x)) without overflow.
-inline double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
+inline double softplus(double x) { return (std::max)(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
 /// The value, rounded to its type here: a compiler may not fuse the operation that made it with
 /// the next one, which would change the last bit on machines with a fused multiply-add.

@@ -17,8 +17,8 @@ namespace diffusion {
 
 namespace detail {
 inline void require_time(double t) { require_range("time t", t, 0.0, 1.0); }
-inline void require_number(double log_snr) {
-  if (!(log_snr > 0 || log_snr <= 0)) fail("log_snr is not a number; it must be one or infinite");
+inline void require_number(const double& log_snr) {
+  if (is_nan(log_snr)) fail("log_snr is not a number; it must be one or infinite");
 }
 /// Fails unless 0 < value and value is finite.
 inline void require_positive(const char* name, double value) {
@@ -26,6 +26,7 @@ inline void require_positive(const char* name, double value) {
 }
 }  // namespace detail
 
+/// Options of VpLinear. Plain data: threads may share what none of them writes.
 struct VpLinearOptions {
   double beta_min = 0.1;  ///< noise rate at t = 0, >= 0 and finite
   double beta_max = 20;   ///< noise rate at t = 1, > beta_min
@@ -35,11 +36,12 @@ struct VpLinearOptions {
 /// Variance preserving, noise rate beta(t) = beta_min + t (beta_max - beta_min):
 /// alpha^2 = exp(-B), sigma^2 = 1 - exp(-B), B(t) = beta_min t + (beta_max - beta_min) t^2 / 2.
 /// Its discrete twin of T steps is `linear` with betas beta_min/T to beta_max/T, whose timestep
-/// i stands for t = (i + 1) / T. Song et al. 2021, arXiv 2011.13456, eq. 32-33.
+/// i stands for t = (i + 1) / T. Song et al. 2021, arXiv 2011.13456, eq. 32-33. Immutable; safe to
+/// share between threads.
 class VpLinear {
  public:
   explicit VpLinear(const VpLinearOptions& options = {}) : options_(options) {
-    detail::require_range("beta_min", options.beta_min, 0.0, std::numeric_limits<double>::max());
+    detail::require_range("beta_min", options.beta_min, 0.0, (std::numeric_limits<double>::max)());
     detail::require_inside("beta_max", options.beta_max, options.beta_min,
                            std::numeric_limits<double>::infinity());
     detail::require_positive("time_scale", options.time_scale);
@@ -59,7 +61,7 @@ class VpLinear {
     const double slope = options_.beta_max - options_.beta_min, rate = options_.beta_min;
     if (integral >= rate + slope / 2) return 1;
     if (integral == 0) return 0;
-    return std::min(2 * integral / (rate + std::sqrt(rate * rate + 2 * slope * integral)), 1.0);
+    return (std::min)(2 * integral / (rate + std::sqrt(rate * rate + 2 * slope * integral)), 1.0);
   }
 
   Knot knot(double t) const { return {t * options_.time_scale, alpha(t), sigma(t)}; }
@@ -73,6 +75,7 @@ class VpLinear {
   VpLinearOptions options_;
 };
 
+/// Options of VpCosine. Plain data: threads may share what none of them writes.
 struct VpCosineOptions {
   double s = 0.008;       ///< offset that keeps the first steps from being too small, 0 to 1
   double time_scale = 1;  ///< the network is told t * time_scale, > 0
@@ -81,6 +84,7 @@ struct VpCosineOptions {
 /// Variance preserving, alpha = cos(a) / cos(b), a = pi/2 (t + s) / (1 + s), b = a at t = 0.
 /// Ends at zero SNR: at t = 1 alpha is exactly 0. Nichol and Dhariwal 2021, arXiv 2102.09672,
 /// eq. 17. sigma is worked out as sin(a - b) sin(a + b) / cos^2(b), which does not cancel.
+/// Immutable; safe to share between threads.
 class VpCosine {
  public:
   explicit VpCosine(const VpCosineOptions& options = {}) : options_(options) {
@@ -100,16 +104,16 @@ class VpCosine {
     detail::require_time(t);
     const double angle = quarter() * t;
     const double squared = std::sin(angle) * std::sin(angle + 2 * start());
-    return std::min(std::sqrt(squared) / std::cos(start()), 1.0);
+    return (std::min)(std::sqrt(squared) / std::cos(start()), 1.0);
   }
   double log_snr(double t) const { return Knot{t, alpha(t), sigma(t)}.log_snr(); }
 
   double time(double log_snr) const {
     detail::require_number(log_snr);
     const double c = std::cos(start()), s = std::sin(start());
-    const double near = std::sqrt(detail::logistic(log_snr)) * c;  // cos(a), sin(a) = far
-    const double far = std::sqrt(s * s + detail::logistic(-log_snr) * c * c);
-    return std::clamp(1 - std::atan2(near, far) / quarter(), 0.0, 1.0);
+    const double cosine = std::sqrt(detail::logistic(log_snr)) * c;  // of a
+    const double sine = std::sqrt(s * s + detail::logistic(-log_snr) * c * c);
+    return std::clamp(1 - std::atan2(cosine, sine) / quarter(), 0.0, 1.0);
   }
 
   Knot knot(double t) const { return {t * options_.time_scale, alpha(t), sigma(t)}; }
@@ -128,6 +132,7 @@ enum class VeTimeInput {
   quarter_log_sigma  ///< log(sigma) / 4, as EDM's networks are (arXiv 2206.00364, table 1)
 };
 
+/// Options of VarianceExploding. Plain data: threads may share what none of them writes.
 struct VarianceExplodingOptions {
   double sigma_min = 0.01;  ///< at t = 0, > 0
   double sigma_max = 50;    ///< at t = 1, > sigma_min
@@ -136,7 +141,8 @@ struct VarianceExplodingOptions {
 };
 
 /// Variance exploding: alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t. Song et al. 2021,
-/// arXiv 2011.13456, eq. 30-31. The least noise is sigma_min, not 0.
+/// arXiv 2011.13456, eq. 30-31. The least noise is sigma_min, not 0. Immutable; safe to share
+/// between threads.
 class VarianceExploding {
  public:
   explicit VarianceExploding(const VarianceExplodingOptions& options = {}) : options_(options) {
@@ -180,13 +186,14 @@ class VarianceExploding {
   VarianceExplodingOptions options_;
 };
 
+/// Options of RectifiedFlow. Plain data: threads may share what none of them writes.
 struct RectifiedFlowOptions {
   double time_scale = 1;  ///< the network is told t * time_scale, > 0 (often 1000)
 };
 
 /// The straight path from data to noise: alpha = 1 - t, sigma = t. Liu et al. 2023, arXiv
 /// 2209.03003; Lipman et al. 2023, arXiv 2210.02747. (Papers that let time run from noise to data
-/// mean 1 - t.)
+/// mean 1 - t.) Immutable; safe to share between threads.
 class RectifiedFlow {
  public:
   explicit RectifiedFlow(const RectifiedFlowOptions& options = {}) : options_(options) {

@@ -14,7 +14,8 @@
 
 namespace diffusion {
 
-/// One step of a sampler: the noise level that it starts from and the one that it ends at.
+/// One step of a sampler: the noise level that it starts from and the one that it ends at. Plain
+/// data: threads may share what none of them writes.
 struct GridStep {
   Knot from, to;
   friend bool operator==(const GridStep&, const GridStep&) = default;
@@ -116,7 +117,8 @@ enum class PreviousTimestep {
 };
 
 /// How `make_grid` picks the steps. At most one of `timesteps` and `pairs` may be given; the
-/// spacing and the number of steps are then not used.
+/// spacing and the number of steps are then not used. Plain data: threads may share what none of
+/// them writes.
 struct GridOptions {
   TimestepSpacing spacing = TimestepSpacing::leading;
   int steps_offset = 0;          ///< added to leading and quadratic timesteps, 0 to N - 1
@@ -131,7 +133,8 @@ struct GridOptions {
 
 namespace detail {
 
-/// What `make_grid` has to know of a schedule to pick times.
+/// What `make_grid` has to know of a schedule to pick times. Plain data: threads may share what
+/// none of them writes.
 struct TimeRange {
   double first, last;
   bool starts_clean;    ///< sigma(first) = 0
@@ -148,14 +151,15 @@ inline std::vector<double> spaced_times(const TimeRange& range, int steps,
   for (int i = 0; i < steps; ++i) {
     const double gone = static_cast<double>(i) / even;
     const double share = spacing == TimestepSpacing::quadratic ? gone * (2 - gone) : gone;
-    times.push_back(std::max(range.last - (range.last - range.first) * share, range.first));
+    times.push_back((std::max)(range.last - (range.last - range.first) * share, range.first));
   }
   return times;
 }
 
 /// Fails unless `value`, entry i of the list `name`, lies in [low, high].
-inline void require_entry(const char* name, std::size_t i, double value, double low, double high) {
-  if (!(value >= low && value <= high))
+inline void require_entry(const char* name, std::size_t i, const double& value, double low,
+                          double high) {
+  if (is_nan(value) || value < low || value > high)
     require_range(text(name, "[", i, "]").c_str(), value, low, high);
 }
 
@@ -177,7 +181,7 @@ inline void check_pairs(const std::vector<std::pair<double, double>>& pairs,
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const auto& [from, to] = pairs[i];
     require_entry("from of pairs", i, from, range.first, range.last);
-    if (!(to <= range.last))
+    if (is_nan(to) || to > range.last)
       fail(text("to of pairs[", i, "] is ", to, "; it must be at most ", range.last));
     if (from == to)
       fail(text("to of pairs[", i, "] is ", to, "; it must differ from `from`, which is the same"));
@@ -191,7 +195,7 @@ inline std::vector<std::pair<double, double>> step_times(const TimeRange& range,
   require_range("spacing", static_cast<int>(options.spacing), 0, 3);
   require_range("previous timestep", static_cast<int>(options.previous), 0, 1);
   require_range(n == 0 ? "steps_offset of a continuous schedule" : "steps_offset",
-                options.steps_offset, 0, std::max(n - 1, 0));
+                options.steps_offset, 0, (std::max)(n - 1, 0));
   if (n == 0 && options.previous == PreviousTimestep::stride)
     fail("previous timestep is stride; a continuous schedule has none, it must be from_list");
   if (!options.pairs.empty()) {

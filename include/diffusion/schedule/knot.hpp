@@ -8,7 +8,8 @@ namespace diffusion {
 
 /// A noise level x = alpha x0 + sigma eps, and the time that the network is told there.
 /// Only (alpha, sigma) is the level; t is what the network was trained to read, in its own units
-/// (training timesteps, [0, 1], a sigma ...), and no weight is computed from it.
+/// (training timesteps, [0, 1], a sigma ...), and no weight is computed from it. Plain data:
+/// threads may share what none of them writes.
 struct Knot {
   double t = 0;      ///< what the network is told
   double alpha = 1;  ///< weight of the clean data, >= 0

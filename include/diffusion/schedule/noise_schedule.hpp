@@ -33,7 +33,7 @@ enum class BetaSchedule {
   jsd                 ///< DDPM's "jsd": 1/T, 1/(T-1), ..., 1/2, 1 (ends at zero SNR)
 };
 
-/// What a `NoiseSchedule` is made of.
+/// What a `NoiseSchedule` is made of. Plain data: threads may share what none of them writes.
 struct NoiseScheduleOptions {
   int train_timesteps = 1000;  ///< T, 1 to 1000000
   double beta_start = 0.0001;  ///< first beta, in (0, 1); read by linear, (scaled, quad), sigmoid
@@ -136,7 +136,7 @@ class NoiseSchedule {
 
   /// The time in [0, T - 1] whose log-SNR this is; beyond the ends, the end. Fails for NaN.
   double time(double log_snr) const {
-    if (!(log_snr > 0 || log_snr <= 0)) fail("log_snr is not a number; it must be one or infinite");
+    if (detail::is_nan(log_snr)) fail("log_snr is not a number; it must be one or infinite");
     const auto below =
         std::upper_bound(log_snrs_.begin(), log_snrs_.end(), log_snr, std::greater<double>());
     if (below == log_snrs_.begin()) return first_time();
@@ -146,7 +146,7 @@ class NoiseSchedule {
     const double fraction = alphas_cumprod_[i + 1] == 0
                                 ? 1 - std::sqrt(detail::logistic(log_snr)) / table_alpha(i)
                                 : (log_snrs_[i] - log_snr) / (log_snrs_[i] - log_snrs_[i + 1]);
-    return static_cast<double>(i) + std::max(fraction, 0.0);
+    return static_cast<double>(i) + (std::max)(fraction, 0.0);
   }
 
   /// {t, alpha, sigma} at time t in [0, T - 1].
@@ -306,7 +306,7 @@ class NoiseSchedule {
     const double count = o.train_timesteps;
     for (int i = 0; i < o.train_timesteps; ++i)
       betas.push_back(static_cast<Scalar>(
-          std::min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), o.max_beta)));
+          (std::min)(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), o.max_beta)));
     return betas;
   }
 
@@ -316,7 +316,7 @@ class NoiseSchedule {
     detail::require_range("train_timesteps", o.train_timesteps, 1, max_train_timesteps);
     detail::require_inside("beta_start", o.beta_start, 0.0, 1.0);
     detail::require_inside("beta_end", o.beta_end, 0.0, 1.0);
-    if (!(o.max_beta > 0 && o.max_beta <= 1))
+    if (detail::is_nan(o.max_beta) || o.max_beta <= 0 || o.max_beta > 1)
       fail(detail::text("max_beta is ", o.max_beta, "; it must be above 0 and at most 1"));
     check_snr_shift(o.snr_shift_scale);
     detail::require_range("terminal_alpha_cumprod", o.terminal_alpha_cumprod, 0.0, 1.0);
@@ -326,7 +326,7 @@ class NoiseSchedule {
   }
 
   static void check_snr_shift(double scale) {
-    detail::require_inside("snr_shift_scale", scale, 0.0, std::numeric_limits<double>::max());
+    detail::require_inside("snr_shift_scale", scale, 0.0, (std::numeric_limits<double>::max)());
   }
 
   static void check_length(const char* name, std::size_t length) {
@@ -338,7 +338,8 @@ class NoiseSchedule {
   static std::vector<Scalar> checked_betas(std::vector<Scalar> betas) {
     for (std::size_t i = 0; i < betas.size(); ++i) {
       const bool may_be_one = i + 1 == betas.size();
-      if (betas[i] > 0 && (betas[i] < 1 || (may_be_one && betas[i] == 1))) continue;
+      const bool below = betas[i] < 1 || (may_be_one && betas[i] == 1);
+      if (!detail::is_nan(betas[i]) && betas[i] > 0 && below) continue;
       fail(detail::text("betas[", i, "] is ", betas[i], "; it must be above 0 and ",
                         may_be_one ? "at most 1" : "below 1 (only the last may be 1)"));
     }
@@ -348,7 +349,7 @@ class NoiseSchedule {
   static void check_products(const std::vector<Scalar>& products) {
     for (std::size_t i = 0; i < products.size(); ++i) {
       const Scalar before = i == 0 ? Scalar(1) : products[i - 1];
-      if (products[i] >= 0 && products[i] < before) continue;
+      if (!detail::is_nan(products[i]) && products[i] >= 0 && products[i] < before) continue;
       if (i == 0)
         fail(detail::text("alphas_cumprod[0] is ", products[0], "; it must be in [0, 1)"));
       fail(detail::text("alphas_cumprod[", i, "] is ", products[i], "; it must be in [0, ", before,

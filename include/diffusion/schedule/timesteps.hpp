@@ -77,7 +77,7 @@ inline std::vector<double> quadratic_timesteps(int train_timesteps, int steps,
       detail::numpy_linspace(0, std::sqrt(train_timesteps * 0.8), steps);
   double free = 0;
   for (double& t : timesteps) {
-    t = std::max(std::floor(detail::rounded(t * t)), free);
+    t = (std::max)(std::floor(detail::rounded(t * t)), free);
     free = t + 1;
   }
   const int largest = static_cast<int>(timesteps.back());

@@ -137,7 +137,7 @@ void update_lanes(const UpdateRow<S>& row, const SampleBuffers<S>& at, std::size
     if (check)  // before the clamp, which would hide what is not finite
       for (std::size_t i = 0; i < n; i += lane_size) check->see(load(extra + i));
     for (std::size_t i = 0; i < n; i += lane_size)
-      store(extra + i, load(extra + i).max(-clip.bound).min(clip.bound) * clip.scale);
+      store(extra + i, ((load(extra + i).max)(-clip.bound).min)(clip.bound) * clip.scale);
   }
   if (at.keep) {
     const int count = gather(Pair{at.x, row.kept.x}, Pair{at.f, row.kept.f});
@@ -193,7 +193,7 @@ void update_sample(const UpdateRow<S>& row, const SampleBuffers<S>& sample, std:
   };
   const std::size_t whole = begin + (end - begin) / lane_size * lane_size;
   for (std::size_t i = begin; i < whole; i += chunk_size) {
-    const std::size_t n = std::min(chunk_size, whole - i);
+    const std::size_t n = (std::min)(chunk_size, whole - i);
     update_lanes(
         row, shifted(i), n / lane_size, clip,
         [&](std::size_t k, Compute<S>* out) { noise(k, i, n, out); }, check);
