@@ -152,6 +152,25 @@ TEST_CASE("npy: malformed files are refused with the reason", "[support]") {
   CHECK_THROWS_WITH(examples::decode_npy(npy_file(row.header, row.data_bytes)), contains(reason));
 }
 
+TEST_CASE("npy: an error does not repeat a long or unprintable header", "[support]") {
+  const auto error = [](const std::string& header) {
+    try {
+      examples::decode_npy(npy_file(header, 8));
+    } catch (const std::runtime_error& refused) {
+      return std::string(refused.what());
+    }
+    return std::string("no error");
+  };
+  const std::string many(5000, 'x');
+  CHECK(error("{'descr': '" + many + "'") ==
+        "its type is '" + many.substr(0, 60) + "...'; only '<f4' (float32) is read");
+  CHECK(error("{'" + many + "':") ==
+        "its header has an unknown or repeated key '" + many.substr(0, 60) + "...'");
+  CHECK(error(std::string("{'descr': 'a\0\n\x1b\xff'", 17)) ==
+        "its type is 'a???"
+        "?'; only '<f4' (float32) is read");
+}
+
 TEST_CASE("npy: a file cut anywhere is refused", "[support]") {
   const std::vector<float> values{1.0F, 2.0F, 3.0F};
   const Bytes whole = examples::encode_npy(values, std::vector<std::size_t>{3});

@@ -314,11 +314,11 @@ struct Reference {
 
 const std::vector<std::pair<Index, Index>> batches{{0, 1}, {1, 2}, {3, 3}};  // first, count
 
-const std::vector<std::string> cases{
-    "class_conditional", "attention_heads",   "attention_narrow", "attention_whole",
-    "four_levels",       "scale_shift",       "resnet_resampling", "fourier_skip",
-    "attention_skip",    "class_timestep",    "class_identity",   "learned_time",
-    "old_names"};
+const std::vector<std::string> cases{"class_conditional", "attention_heads", "attention_narrow",
+                                     "attention_whole",   "four_levels",     "scale_shift",
+                                     "resnet_resampling", "fourier_skip",    "attention_skip",
+                                     "class_timestep",    "class_identity",  "learned_time",
+                                     "old_names"};
 
 template <class Scalar>
 void check_against_reference(double tolerance) {
@@ -439,8 +439,7 @@ TEST_CASE("a call with the wrong shapes is refused by value and limit") {
     return error_of([&] { network(x, t, labels, out); });
   };
   CHECK(call(classes, {2, 1, 8, 8}, 5, {1, 20}) == "no error");
-  CHECK(call(classes, {2, 3, 8, 8}, 5, {1, 2}) ==
-        "Unet2d: x has 3 channels, the network takes 1");
+  CHECK(call(classes, {2, 3, 8, 8}, 5, {1, 2}) == "Unet2d: x has 3 channels, the network takes 1");
   CHECK(call(classes, {2, 1, 10, 8}, 5, {1, 2}) ==
         "Unet2d: x has height 10: going up gives 6 pixels where 5 were on the way down; "
         "multiples of 4 fit");
@@ -461,8 +460,7 @@ TEST_CASE("a call with the wrong shapes is refused by value and limit") {
   CHECK(call(identity, {2, 1, 7, 9}, 5, {}) ==
         "Unet2d: class vectors hold 0 numbers, the network takes 24, batch times "
         "time_embedding_dim");
-  CHECK(error_of([&] { none.set_threads(0); }) ==
-        "Unet2d: threads is 0, must be from 1 to 1024");
+  CHECK(error_of([&] { none.set_threads(0); }) == "Unet2d: threads is 0, must be from 1 to 1024");
   CHECK_THAT(error_of([&] { none.set_threads(1025); }), contains("threads is 1025"));
   CHECK(none.threads() == 1);
 
@@ -557,13 +555,36 @@ TEST_CASE("a safetensors header length that the file does not have is refused") 
           "file: the file has " + std::to_string(size) + " bytes, needs at least 8");
 }
 
+TEST_CASE("a safetensors error does not repeat a long or unprintable header") {
+  const std::string many(5000, 'x');
+  CHECK(parse_error(serialised("{\"" + many + "\":1}")) ==
+        "file: tensor '" + many.substr(0, 200) +
+            "...': needs dtype, shape and data_offsets, has 1");
+  CHECK_THAT(parse_error(serialised(R"({"a\u0000\n\u001b":1})")), contains("tensor 'a??"
+                                                                           "?': needs"));
+  const std::string error = parse_error(serialised("{\"" + many));
+  CHECK_THAT(error, contains("not valid JSON") && contains("..."));
+  CHECK(error.size() < 400);
+}
+
+TEST_CASE("a config that claims more than memory holds is refused by what its weights lack") {
+  const auto error = error_of([] {
+    const std::string config = R"({"block_out_channels": [1048576, 1048576, 1048576, 1048576]})";
+    nn::Unet2d<float>(nn::Unet2dConfig::parse(config),
+                      nn::SafeTensors::parse(serialised(R"({})"), "weights"));
+  });
+  CHECK(error ==
+        "weights: tensor 'time_embedding.linear_1.weight' is missing, the config asks for one of "
+        "shape [4194304, 1048576]");
+}
+
 TEST_CASE("a file that was cut short anywhere is refused") {
   const Bytes whole = nn::detail::read_file(data_folder / "old_names" / weights_name);
   REQUIRE(parse_error(whole) == "no error");
   std::size_t refused = 0, tried = 0;
   for (std::size_t size = 0; size < whole.size(); size += size < 600 ? 1 : 101, ++tried) {
-    const std::string error = parse_error({whole.begin(), whole.begin() +
-                                                              static_cast<std::ptrdiff_t>(size)});
+    const std::string error =
+        parse_error({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)});
     if (error.substr(0, 6) == "file: ") ++refused;
   }
   CHECK(tried > 700);
@@ -594,13 +615,14 @@ TEST_CASE("weights that are not those of the config are refused by the tensor's 
   const auto error = [&](const std::function<void(File&)>& edit) {
     File file = whole;
     edit(file);
-    return error_of([&] {
-      nn::Unet2d<float>(config, nn::SafeTensors::parse(serialised(file), "weights"));
-    });
+    return error_of(
+        [&] { nn::Unet2d<float>(config, nn::SafeTensors::parse(serialised(file), "weights")); });
   };
   const std::string conv = "down_blocks.1.resnets.0.conv1.weight";
   CHECK(error([](File&) {}) == "no error");
-  CHECK(error([](File& file) { append(file, "down_blocks.9.extra", {2}, {1, 2}); }) ==
+  CHECK(error([](File& file) {
+          append(file, "down_blocks.9.extra", {2}, {1, 2});
+        }) ==
         "weights: tensor 'down_blocks.9.extra' has no place in the network of the config "
         "(1 such in the file)");
   CHECK(error([&](File& file) {
@@ -608,9 +630,10 @@ TEST_CASE("weights that are not those of the config are refused by the tensor's 
           file.header.erase(conv);
         }) == "weights: tensor '" + conv +
                   "' is missing, the config asks for one of shape [16, 8, 3, 3]");
-  CHECK(error([&](File& file) { file.header[conv]["shape"] = {8, 16, 3, 3}; }) ==
-        "weights: tensor '" + conv +
-            "' has shape [8, 16, 3, 3], the config asks for [16, 8, 3, 3]");
+  CHECK(error([&](File& file) {
+          file.header[conv]["shape"] = {8, 16, 3, 3};
+        }) == "weights: tensor '" + conv +
+                  "' has shape [8, 16, 3, 3], the config asks for [16, 8, 3, 3]");
   CHECK_THAT(error([&](File& file) { file.header[conv]["shape"] = {16 * 8 * 9}; }),
              contains("has shape [1152], the config asks for [16, 8, 3, 3]"));
   CHECK_THAT(error([&](File& file) { file.header[conv]["dtype"] = "BF32"; }),

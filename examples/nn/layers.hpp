@@ -59,12 +59,12 @@ void affine_activation(Activation act, const Scalar* from, Index count, Scalar s
 template <class Scalar>
 class Linear {
  public:
-  Linear(Parameters<Scalar>& parameters, const std::string& name, Index in, Index out)
-      : weight_(out, in), bias_(out) {
+  Linear(Parameters<Scalar>& parameters, const std::string& name, Index in, Index out) {
+    // No memory before the file has shown that it holds as much: a config may claim anything.
     const auto weight = parameters.take(name + ".weight", {out, in});
     const auto bias = parameters.take(name + ".bias", {out});
-    std::copy(weight.begin(), weight.end(), weight_.data());
-    std::copy(bias.begin(), bias.end(), bias_.data());
+    weight_ = Eigen::Map<const RowMatrix<Scalar>>(weight.data(), out, in);
+    bias_ = Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>(bias.data(), out);
   }
 
   Index in() const { return weight_.cols(); }

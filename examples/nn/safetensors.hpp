@@ -41,9 +41,16 @@ namespace detail {
 
 [[noreturn]] inline void fail(const std::string& message) { throw std::runtime_error(message); }
 
-inline std::string quoted(std::string_view text) {
-  return std::string("'").append(text).append("'");
+/// Text of a file as an error message repeats it: on one line, not too long.
+inline std::string printable(std::string_view text) {
+  constexpr std::size_t longest = 200;
+  std::string line(text.substr(0, longest));
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  return text.size() > longest ? line + "..." : line;
 }
+
+inline std::string quoted(std::string_view text) { return "'" + printable(text) + "'"; }
 
 /// A value of a JSON file as an error message shows it: on one line, ASCII, not too long.
 inline std::string shown(const nlohmann::json& value) {
@@ -80,7 +87,7 @@ inline nlohmann::json parse_json(std::string_view text, const std::string& what)
   try {
     return json::parse(text.begin(), text.end(), check);
   } catch (const json::exception& error) {
-    fail(what + ": not valid JSON: " + error.what());
+    fail(what + ": not valid JSON: " + printable(error.what()));
   }
 }
 

@@ -38,6 +38,15 @@ inline std::size_t element_count(std::span<const std::size_t> shape, std::size_t
   return count;
 }
 
+/// Text of a header as an error message repeats it: on one line, not too long.
+inline std::string printable(std::string_view text) {
+  constexpr std::size_t longest = 60;
+  std::string line(text.substr(0, longest));
+  for (char& c : line)
+    if (std::isprint(static_cast<unsigned char>(c)) == 0) c = '?';
+  return text.size() > longest ? line + "..." : line;
+}
+
 /// Reads the Python literal of a .npy header, of which only one form is ever written:
 /// {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, the keys in any order.
 class NpyHeaderReader {
@@ -56,7 +65,8 @@ class NpyHeaderReader {
       if (key == "descr" && !has_descr) {
         has_descr = true;
         const std::string type = quoted();
-        if (type != "<f4") fail("its type is '" + type + "'; only '<f4' (float32) is read");
+        if (type != "<f4")
+          fail("its type is '" + printable(type) + "'; only '<f4' (float32) is read");
       } else if (key == "fortran_order" && !has_order) {
         has_order = true;
         if (!accept("False")) fail("it is not in C order");
@@ -64,7 +74,7 @@ class NpyHeaderReader {
         has_shape = true;
         shape = tuple();
       } else {
-        fail("its header has an unknown or repeated key '" + key + "'");
+        fail("its header has an unknown or repeated key '" + printable(key) + "'");
       }
       if (!accept(",")) {
         expect("}");
