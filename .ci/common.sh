@@ -17,6 +17,11 @@ has_sanitizers() {
   return 1
 }
 
+has_libcxx() {
+  echo '#include <string>
+int main() { return std::string().size(); }' | clang++ -stdlib=libc++ -x c++ - -o /dev/null 2>/dev/null
+}
+
 # True if what the Debian package brings is there, wherever it came from.
 has_package() {
   case $1 in
@@ -30,6 +35,15 @@ has_package() {
     libcli11-dev) has_header CLI/CLI.hpp ;;
     libstb-dev) has_header stb/stb_image_write.h ;;
     libgif-dev) has_header gif_lib.h ;;
+    libc++-dev | libc++abi-dev) has_libcxx ;;
+    g++-mingw-w64-x86-64-posix) command -v x86_64-w64-mingw32-g++-posix ;;
+    g++-aarch64-linux-gnu) command -v aarch64-linux-gnu-g++ ;;
+    qemu-user) command -v qemu-aarch64 ;;
+    libtorch-dev) has_header torch/script.h ;;
+    doxygen) command -v doxygen ;;
+    graphviz) command -v dot ;;
+    pkg-config) command -v pkg-config ;;
+    dpkg-dev) command -v dpkg-shlibdeps ;;
     catch2) has_header catch2/catch.hpp || has_header catch2/catch_all.hpp ;;
     *) false ;;
   esac >/dev/null 2>&1
