@@ -1,0 +1,43 @@
+# Included by the projects of these tests, after they have the library: it brings its headers,
+# C++20 and Eigen, and nothing else.
+
+function(expect_equal what value wanted)
+  if(NOT "${value}" STREQUAL "${wanted}")
+    message(FATAL_ERROR "${what} is \"${value}\", not \"${wanted}\"")
+  endif()
+endfunction()
+
+# What a program that links the library is compiled and linked with.
+get_target_property(library diffusion::diffusion ALIASED_TARGET)
+if(NOT library)
+  set(library diffusion::diffusion)
+endif()
+foreach(property COMPILE_OPTIONS COMPILE_DEFINITIONS LINK_OPTIONS SOURCES PRECOMPILE_HEADERS)
+  get_property(value TARGET ${library} PROPERTY INTERFACE_${property})
+  expect_equal("INTERFACE_${property}" "${value}" "")
+endforeach()
+get_target_property(value ${library} INTERFACE_COMPILE_FEATURES)
+expect_equal("INTERFACE_COMPILE_FEATURES" "${value}" cxx_std_20)
+get_target_property(value ${library} INTERFACE_LINK_LIBRARIES)
+expect_equal("INTERFACE_LINK_LIBRARIES" "${value}" Eigen3::Eigen)
+
+# As a subproject: one target, no tests, no packaging, every option off.
+get_target_property(imported ${library} IMPORTED)
+if(NOT imported)
+  get_target_property(folder ${library} SOURCE_DIR)
+  get_property(value DIRECTORY ${folder} PROPERTY BUILDSYSTEM_TARGETS)
+  expect_equal("the list of targets" "${value}" diffusion)
+  foreach(property SUBDIRECTORIES TESTS)
+    get_property(value DIRECTORY ${folder} PROPERTY ${property})
+    expect_equal("${property}" "${value}" "")
+  endforeach()
+  foreach(option BUILD_TESTS BUILD_EXAMPLES INSTALL WARNINGS NATIVE)
+    expect_equal("DIFFUSION_${option}" "${DIFFUSION_${option}}" OFF)
+  endforeach()
+  get_directory_property(variables CACHE_VARIABLES)
+  foreach(variable IN LISTS variables)
+    if(variable MATCHES "^(BUILD_TESTING|CPACK_|STB_|CATCH_)")
+      message(FATAL_ERROR "the library put ${variable} into the cache of the project that uses it")
+    endif()
+  endforeach()
+endif()
