@@ -235,6 +235,36 @@ TEST_CASE("Maps are noised in their owner's memory") {
   CHECK(a[3] == Approx(late.alpha * 4 - late.sigma).epsilon(1e-14));
 }
 
+TEST_CASE("Data and noise may lie in memory that is const") {
+  using Tensor = Eigen::Tensor<float, 2, Eigen::RowMajor>;
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const std::vector<float> a = {1, 2, 3, 4}, b = {-1, 1, 2, -2};
+  const ForwardDiffusion<> process{NoiseSchedule<>::linear()};
+  const Eigen::TensorMap<const Tensor> tensor(a.data(), 2, 2);
+  const Eigen::Map<const Matrix> matrix(b.data(), 2, 2);
+  const StateView<const float, 2> view(b.data(), {2, 2});
+  const std::vector<double> t = {100, 900}, each = {100, 100, 900, 900};
+  const Tensor expected = process.add_noise(tensor, view, t);
+  for (Eigen::Index i = 0; i < 4; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    const Knot knot = process.schedule().knot(each[k]);
+    CHECK(expected.data()[i] == Approx(knot.alpha * a[k] + knot.sigma * b[k]).epsilon(1e-6));
+  }
+  Tensor out(2, 2);
+  process.add_noise(tensor, matrix, t, out);
+  CHECK(support::same_bits(out, expected));
+  add_noise(tensor, view, process.schedule().knot(100), out);
+  CHECK(out(0, 1) == expected(0, 1));
+
+  const std::span<const float> flat(a), eps(b);
+  const std::vector<float> spans =
+      process.training_target(PredictionType::epsilon, flat, eps, each);
+  CHECK(spans == b);
+  const Eigen::Map<const Eigen::ArrayXf> array(a.data(), 4);
+  const Eigen::ArrayXf noisy = process.add_noise(array, eps, each);
+  for (Eigen::Index i = 0; i < 4; ++i) CHECK(noisy[i] == expected.data()[i]);
+}
+
 TEST_CASE("What does not fit is refused by name") {
   using Tensor = Eigen::Tensor<double, 2, Eigen::RowMajor>;
   const ForwardDiffusion<> process{NoiseSchedule<>::linear()};

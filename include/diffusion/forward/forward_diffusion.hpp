@@ -25,7 +25,7 @@ struct GaussianKernel {
 namespace detail {
 
 /// out = on_x0 x0 + on_eps eps, on `size` elements from `first` on.
-template <State X, State E, State Out>
+template <ReadableState X, ReadableState E, State Out>
 void mix(const X& x0, const E& eps, Out& out, std::size_t first, std::size_t size,
          const Target& weights) {
   using Real = Compute<ScalarOf<Out>>;
@@ -37,7 +37,7 @@ void mix(const X& x0, const E& eps, Out& out, std::size_t first, std::size_t siz
 }
 
 /// Fails unless all have the shape of x0; returns how it splits into samples.
-template <State X, State E, State Out>
+template <ReadableState X, ReadableState E, State Out>
 Blocks matching_blocks(const X& x0, const E& eps, const Out& out) {
   static_assert(
       std::is_same_v<ScalarOf<X>, ScalarOf<Out>> && std::is_same_v<ScalarOf<E>, ScalarOf<Out>>,
@@ -63,7 +63,7 @@ Blocks matching_blocks(const X& x0, const E& eps, const Out& out) {
 /// x = alpha x0 + sigma eps, all samples at one level of any schedule: where a cut grid starts
 /// (image to image). `out` has the shape of both and may be either. The three may be of different
 /// kinds (a Matrix, a Map), but not of different scalars, ranks or layouts.
-template <State X, State E, State Out>
+template <ReadableState X, ReadableState E, State Out>
 void add_noise(const X& x0, const E& eps, const Knot& at, Out& out) {
   const Blocks blocks = detail::matching_blocks(x0, eps, out);
   for (std::size_t sample = 0; sample < blocks.batch; ++sample)
@@ -113,13 +113,13 @@ class ForwardDiffusion {
   }
 
   /// x_t = alpha x_0 + sigma eps, one timestep per sample. `out` may be x0 or eps.
-  template <State X, State E, State Out>
+  template <ReadableState X, ReadableState E, State Out>
   void add_noise(const X& x0, const E& eps, std::span<const double> timesteps, Out& out) const {
     combine(x0, eps, timesteps, out, [](const Knot& knot) {
       return Target{knot.alpha, knot.sigma};
     });
   }
-  template <State X, State E>
+  template <ReadableState X, ReadableState E>
   TensorOf<X> add_noise(const X& x0, const E& eps, std::span<const double> timesteps) const {
     TensorOf<X> out = StateTraits<X>::make(StateTraits<X>::shape(x0));
     add_noise(x0, eps, timesteps, out);
@@ -127,12 +127,12 @@ class ForwardDiffusion {
   }
 
   /// What a perfect network of this prediction type answers: eps, x0, v, flow or score.
-  template <State X, State E, State Out>
+  template <ReadableState X, ReadableState E, State Out>
   void training_target(PredictionType type, const X& x0, const E& eps,
                        std::span<const double> timesteps, Out& out) const {
     combine(x0, eps, timesteps, out, [type](const Knot& knot) { return target(type, knot); });
   }
-  template <State X, State E>
+  template <ReadableState X, ReadableState E>
   TensorOf<X> training_target(PredictionType type, const X& x0, const E& eps,
                               std::span<const double> timesteps) const {
     TensorOf<X> out = StateTraits<X>::make(StateTraits<X>::shape(x0));

@@ -61,8 +61,15 @@ struct StateTraits<std::span<S, N>>
   static std::span<S, N> over(detail::SpanOwner<S, N>& storage) { return storage; }
 };
 
+/// A span that can only be read.
 template <class S, std::size_t N>
-struct StateTraits<std::span<const S, N>> {};  // cannot be written to
+struct StateTraits<std::span<const S, N>>
+    : detail::ReadOnlyTraits<std::span<const S, N>, StateTraits<detail::SpanOwner<S, N>>> {
+  using Shape = std::array<Eigen::Index, 1>;
+  static Shape shape(const std::span<const S, N>& x) {
+    return {static_cast<Eigen::Index>(x.size())};
+  }
+};
 
 }  // namespace diffusion
 

@@ -91,6 +91,13 @@ struct DenseMapTraits
   }
 };
 
+template <class Plain, int Options>
+struct ReadOnlyMapTraits
+    : ReadOnlyTraits<Eigen::Map<const Plain, Options, Eigen::Stride<0, 0>>, DenseTraits<Plain>> {
+  using Map = Eigen::Map<const Plain, Options, Eigen::Stride<0, 0>>;
+  static auto shape(const Map& x) { return DenseTraits<Plain>::shape(x); }
+};
+
 }  // namespace detail
 
 template <class S, int Rows, int Cols, int Options, int MaxRows, int MaxCols>
@@ -111,6 +118,20 @@ template <class S, int Rows, int Cols, int Options, int MaxRows, int MaxCols, in
 struct StateTraits<Eigen::Map<Eigen::Array<S, Rows, Cols, Options, MaxRows, MaxCols>, MapOptions,
                               Eigen::Stride<0, 0>>>
     : detail::DenseMapTraits<Eigen::Array<S, Rows, Cols, Options, MaxRows, MaxCols>, MapOptions> {};
+
+/// A map that can only be read.
+template <class S, int Rows, int Cols, int Options, int MaxRows, int MaxCols, int MapOptions>
+struct StateTraits<Eigen::Map<const Eigen::Matrix<S, Rows, Cols, Options, MaxRows, MaxCols>,
+                              MapOptions, Eigen::Stride<0, 0>>>
+    : detail::ReadOnlyMapTraits<Eigen::Matrix<S, Rows, Cols, Options, MaxRows, MaxCols>,
+                                MapOptions> {};
+
+/// A map that can only be read.
+template <class S, int Rows, int Cols, int Options, int MaxRows, int MaxCols, int MapOptions>
+struct StateTraits<Eigen::Map<const Eigen::Array<S, Rows, Cols, Options, MaxRows, MaxCols>,
+                              MapOptions, Eigen::Stride<0, 0>>>
+    : detail::ReadOnlyMapTraits<Eigen::Array<S, Rows, Cols, Options, MaxRows, MaxCols>,
+                                MapOptions> {};
 
 }  // namespace diffusion
 

@@ -38,25 +38,33 @@ template <class S>
 concept StateScalar = std::same_as<S, float> || std::same_as<S, double> ||
     std::same_as<S, Eigen::half> || std::same_as<S, Eigen::bfloat16>;
 
-/// A state that the sampling loop can work on: what StateTraits says of it.
+/// A state that can be read: every State, and the views of memory that is const (a TensorMap or Map
+/// of a const type, a span or StateView of const elements), for which StateTraits have no data(T&)
+/// and no over(). Data and noise that are handed to the forward process need no more.
 template <class T>
-concept State = requires(T& x, const T& c, const typename StateTraits<T>::Shape& shape) {
+concept ReadableState = requires(const T& c, const typename StateTraits<T>::Shape& shape) {
   requires StateScalar<typename StateTraits<T>::Scalar>;
   typename StateTraits<T>::Tensor;
-  { StateTraits<T>::data(x) } -> std::same_as<typename StateTraits<T>::Scalar*>;
+  { StateTraits<T>::data(c) } -> std::same_as<const typename StateTraits<T>::Scalar*>;
   { StateTraits<T>::shape(c) } -> std::convertible_to<typename StateTraits<T>::Shape>;
   { StateTraits<T>::make(shape) } -> std::same_as<typename StateTraits<T>::Tensor>;
 };
 
+/// A state that the sampling loop can work on: what StateTraits says of it.
+template <class T>
+concept State = ReadableState<T> && requires(T& x) {
+  { StateTraits<T>::data(x) } -> std::same_as<typename StateTraits<T>::Scalar*>;
+};
+
 /// The type of a state's elements.
-template <State T>
+template <ReadableState T>
 using ScalarOf = typename StateTraits<T>::Scalar;
 /// The type of a state's shape: an array of extents.
-template <State T>
+template <ReadableState T>
 using ShapeOf = typename StateTraits<T>::Shape;
 /// What the loop allocates and gives to a denoiser as `out`: T itself, or what owns memory of T's
 /// kind where T is a view.
-template <State T>
+template <ReadableState T>
 using TensorOf = typename StateTraits<T>::Tensor;
 
 /// How a state splits into samples: `batch` blocks of `size` elements, one behind the other. Plain
@@ -68,7 +76,7 @@ struct Blocks {
 };
 
 /// The samples of a state of this shape; not batched: the whole of it is one.
-template <State T>
+template <ReadableState T>
 Blocks blocks_of(const ShapeOf<T>& shape, bool batched) {
   std::size_t total = 1;
   for (const auto extent : shape) total *= static_cast<std::size_t>(extent);
@@ -107,7 +115,7 @@ void require_extents(const char* what, const Shape& shape) {
 /// Whether a state is a view of memory that it does not own.
 template <class T>
 inline constexpr bool is_view = false;
-template <State T>
+template <ReadableState T>
 inline constexpr bool is_view<T> = !std::same_as<T, TensorOf<T>>;
 
 /// Whether T can have this shape. Types of fixed size have but one.
@@ -146,6 +154,18 @@ struct ViewTraits {
   static constexpr bool row_major = Owner::row_major;
 
   static Scalar* data(View& x) { return x.data(); }
+  static const Scalar* data(const View& x) { return x.data(); }
+  static Tensor make(const Shape& shape) { return Owner::make(shape); }
+};
+
+/// The same for a view that can only be read.
+template <class View, class Owner>
+struct ReadOnlyTraits {
+  using Tensor = typename Owner::Tensor;
+  using Scalar = typename Owner::Scalar;
+  using Shape = typename Owner::Shape;
+  static constexpr bool row_major = Owner::row_major;
+
   static const Scalar* data(const View& x) { return x.data(); }
   static Tensor make(const Shape& shape) { return Owner::make(shape); }
 };

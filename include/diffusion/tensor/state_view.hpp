@@ -69,8 +69,14 @@ struct StateTraits<StateView<S, Rank, Layout>>
   }
 };
 
+/// A view that can only be read.
 template <class S, std::size_t Rank, int Layout>
-struct StateTraits<StateView<const S, Rank, Layout>> {};  // cannot be written to
+struct StateTraits<StateView<const S, Rank, Layout>>
+    : detail::ReadOnlyTraits<StateView<const S, Rank, Layout>,
+                             StateTraits<Eigen::Tensor<S, static_cast<int>(Rank), Layout>>> {
+  using View = StateView<const S, Rank, Layout>;
+  static typename View::Shape shape(const View& x) { return x.shape(); }
+};
 
 }  // namespace diffusion
 

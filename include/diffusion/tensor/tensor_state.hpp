@@ -78,8 +78,15 @@ struct StateTraits<Eigen::TensorMap<Plain, Options, Pointer>>
   static Map over(Plain& storage) { return Map(storage.data(), storage.dimensions()); }
 };
 
+/// A view of memory that can only be read.
 template <class Plain, int Options, template <class> class Pointer>
-struct StateTraits<Eigen::TensorMap<const Plain, Options, Pointer>> {};  // cannot be written to
+struct StateTraits<Eigen::TensorMap<const Plain, Options, Pointer>>
+    : detail::ReadOnlyTraits<Eigen::TensorMap<const Plain, Options, Pointer>, StateTraits<Plain>> {
+  using Shape = typename StateTraits<Plain>::Shape;
+  static Shape shape(const Eigen::TensorMap<const Plain, Options, Pointer>& x) {
+    return detail::shape_of<Shape>(x);
+  }
+};
 
 }  // namespace diffusion
 
