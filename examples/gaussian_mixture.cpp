@@ -4,6 +4,7 @@
 #include <diffusion/denoiser/exact/exact_denoiser.hpp>
 #include <diffusion/diffusion.hpp>
 #include <support/canvas.hpp>
+#include <support/points.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -15,7 +16,7 @@
 
 namespace {
 
-using Points = Eigen::Tensor<double, 2, Eigen::RowMajor>;  // point, coordinate
+using examples::Points;
 
 // Eight modes of equal weight on a circle of radius 1.
 diffusion::GaussianMixture ring() {
@@ -29,20 +30,6 @@ diffusion::GaussianMixture ring() {
   return diffusion::GaussianMixture::about_points(centers, spread * spread);
 }
 
-examples::Panel panel_of(const Points& points, const std::string& title) {
-  examples::Panel panel;
-  panel.title = title;
-  panel.x = {.label = "", .low = -2.5, .high = 2.5};
-  panel.y = {.label = "", .low = -2.5, .high = 2.5};
-  panel.same_scale = true;
-  panel.show_axes = false;
-  std::vector<examples::Point> dots;
-  for (Eigen::Index i = 0; i < points.dimension(0); ++i)
-    dots.push_back({points(i, 0), points(i, 1)});
-  panel.add_dots("", std::move(dots), examples::Color{31, 88, 158, 0.5}, 1.2);
-  return panel;
-}
-
 template <class Sampler>
 void add_row(std::vector<examples::Panel>& panels, const std::string& title,
              const Sampler& sampler) {
@@ -50,12 +37,12 @@ void add_row(std::vector<examples::Panel>& panels, const std::string& title,
   const auto watch = [&](const auto& run) {
     for (const int percent : {0, 60, 76, 86, 94})  // most of the way nothing is to be seen
       if (run.step() == run.steps() * percent / 100)
-        panels.push_back(
-            panel_of(run.state(), title + ", t = " + std::to_string(std::lround(run.timestep()))));
+        panels.push_back(examples::panel_of(
+            run.state(), title + ", t = " + std::to_string(std::lround(run.timestep())), 2.5));
   };
   const auto network = diffusion::exact_denoiser(ring());
   const Points end = diffusion::sample<Points>(sampler, network, {2000, 2}, noise, {}, watch);
-  panels.push_back(panel_of(end, title + ", the end"));
+  panels.push_back(examples::panel_of(end, title + ", the end", 2.5));
 }
 
 }  // namespace

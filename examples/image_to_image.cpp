@@ -10,16 +10,8 @@
 #include <string>
 #include <vector>
 
-namespace {
-
+using examples::mean_distance;
 using examples::Pictures;
-
-double mean_distance(const Pictures& a, const Pictures& b) {
-  const Eigen::Tensor<float, 0, Eigen::RowMajor> mean = (a - b).abs().mean();
-  return static_cast<double>(mean(0));
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   try {

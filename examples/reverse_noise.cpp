@@ -4,6 +4,7 @@
 #include <diffusion/diffusion.hpp>
 #include <support/canvas.hpp>
 #include <support/contact_sheet.hpp>
+#include <support/points.hpp>
 #include <support/studio.hpp>
 
 #include <algorithm>
@@ -18,7 +19,7 @@
 
 namespace {
 
-using Points = Eigen::Tensor<double, 2, Eigen::RowMajor>;  // point, coordinate
+using examples::Points;
 
 constexpr int modes = 8;
 constexpr double spread = 0.08;  // standard deviation of a mode; the ring has radius 1
@@ -68,20 +69,6 @@ Ring measure(const Points& points) {
   return result;
 }
 
-examples::Panel panel_of(const Points& points, const std::string& title) {
-  examples::Panel panel;
-  panel.title = title;
-  panel.x = {.label = "", .low = -1.6, .high = 1.6};
-  panel.y = {.label = "", .low = -1.6, .high = 1.6};
-  panel.same_scale = true;
-  panel.show_axes = false;
-  std::vector<examples::Point> dots;
-  for (Eigen::Index i = 0; i < points.dimension(0); ++i)
-    dots.push_back({points(i, 0), points(i, 1)});
-  panel.add_dots("", std::move(dots), examples::Color{31, 88, 158, 0.5}, 1.2);
-  return panel;
-}
-
 using Schedule = diffusion::NoiseSchedule<>;
 
 /// The three ways, and DDIM, which needs no noise because its step is another one.
@@ -103,8 +90,9 @@ void draw_points(const std::string& file) {
   const auto mixture = diffusion::GaussianMixture::about_points(centers(), spread * spread);
   const auto network = diffusion::exact_denoiser(mixture);
   const auto schedule = Schedule::linear();
-  std::vector<examples::Panel> panels{panel_of(
-      diffusion::draw_data<Points>(mixture, {2000, 2}, diffusion::PhiloxNoise{8}), "the data")};
+  std::vector<examples::Panel> panels{examples::panel_of(
+      diffusion::draw_data<Points>(mixture, {2000, 2}, diffusion::PhiloxNoise{8}), "the data",
+      1.6)};
   std::printf("%-26s radius  spread of a mode\n", "");
   std::printf("%-26s %.4f  %.4f\n", "the data", 1.0, spread);
   for (const int steps : {500, 100, 20})
@@ -114,7 +102,7 @@ void draw_points(const std::string& file) {
       const std::string name = title + ", " + std::to_string(steps) + " steps";
       const Ring ring = measure(points);
       std::printf("%-26s %.4f  %.4f\n", name.c_str(), ring.radius, ring.spread);
-      if (steps == 100) panels.push_back(panel_of(points, name));
+      if (steps == 100) panels.push_back(examples::panel_of(points, name, 1.6));
     }
   examples::write_png(file, examples::draw_panels(panels, 5, 220, 240));
   std::printf("wrote %s\n", file.c_str());

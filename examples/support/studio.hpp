@@ -20,6 +20,12 @@ namespace examples {
 
 using Pictures = nn::Unet2d<float>::Batch;
 
+/// The mean of |a - b| over all pixels of pictures of the same shape.
+inline double mean_distance(const Pictures& a, const Pictures& b) {
+  const Eigen::Tensor<float, 0, Eigen::RowMajor> mean = (a - b).abs().mean();
+  return static_cast<double>(mean(0));
+}
+
 /// The network of a model folder, for programs that compare settings: each call gives one picture
 /// for each label, and the same seed the same noise.
 class Studio {
