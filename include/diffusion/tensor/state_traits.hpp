@@ -145,20 +145,7 @@ decltype(auto) seen_as(TensorOf<T>& storage) {
     return (storage);
 }
 
-/// What a view takes over from the owner of its kind of memory.
-template <class View, class Owner>
-struct ViewTraits {
-  using Tensor = typename Owner::Tensor;
-  using Scalar = typename Owner::Scalar;
-  using Shape = typename Owner::Shape;
-  static constexpr bool row_major = Owner::row_major;
-
-  static Scalar* data(View& x) { return x.data(); }
-  static const Scalar* data(const View& x) { return x.data(); }
-  static Tensor make(const Shape& shape) { return Owner::make(shape); }
-};
-
-/// The same for a view that can only be read.
+/// What a view that can only be read takes over from the owner of its kind of memory.
 template <class View, class Owner>
 struct ReadOnlyTraits {
   using Tensor = typename Owner::Tensor;
@@ -168,6 +155,13 @@ struct ReadOnlyTraits {
 
   static const Scalar* data(const View& x) { return x.data(); }
   static Tensor make(const Shape& shape) { return Owner::make(shape); }
+};
+
+/// The same for a view that can be written to.
+template <class View, class Owner>
+struct ViewTraits : ReadOnlyTraits<View, Owner> {
+  using ReadOnlyTraits<View, Owner>::data;
+  static typename Owner::Scalar* data(View& x) { return x.data(); }
 };
 
 }  // namespace detail
