@@ -183,28 +183,29 @@ std::string scheduler_class(const Arguments& arguments) {
 diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& config) {
   if (config.class_name == "DDIMInverseScheduler")
     throw std::invalid_argument("the folder's scheduler inverts pictures; name another --sampler");
-  auto* ddim = std::get_if<diffusion::DdimOptions>(&config.method);
-  auto* ddpm = std::get_if<diffusion::DdpmOptions>(&config.method);
+  const bool ddim = config.class_name.starts_with("DDIM");
   if (arguments.eta && !ddim) throw std::invalid_argument("--eta belongs to ddim; ddpm has none");
-  if (arguments.spacing) {
-    diffusion::GridOptions& grid = config.grid_options();
-    grid.spacing = examples::spacing_names().at(*arguments.spacing);
-    // The reference has no quadratic spacing; its stride fits even lists only.
-    if (grid.spacing == diffusion::TimestepSpacing::quadratic)
-      grid.previous = diffusion::PreviousTimestep::from_list;
-  }
+  const bool quadratic = arguments.spacing == "quadratic";
+  if (arguments.spacing && !quadratic) config = config.with("timestep_spacing", *arguments.spacing);
   if (arguments.clip != "config") {
-    const auto clipping =
-        arguments.clip == "none" ? diffusion::Clipping::none() : diffusion::Clipping::range(1);
-    (ddim ? ddim->clipping : ddpm->clipping) = clipping;
-    if (ddim)
-      ddim->epsilon =
-          arguments.clip == "raw" ? diffusion::EpsilonRule::raw : diffusion::EpsilonRule::rederived;
+    config = config.with("clip_sample", arguments.clip != "none")
+                 .with("clip_sample_range", 1)
+                 .with("thresholding", false);
   }
-  const int all = config.betas.options.train_timesteps;
-  int steps = ddim ? std::min(50, all) : all;
-  if (arguments.steps) steps = examples::whole_number("--steps", *arguments.steps, 1, all);
-  return config.plan<float>({.steps = steps, .eta = arguments.eta.value_or(0)});
+  const int all = config.train_timesteps;
+  diffusion::DiffusersRun run;
+  run.steps = ddim ? std::min(50, all) : all;
+  if (arguments.steps) run.steps = examples::whole_number("--steps", *arguments.steps, 1, all);
+  run.eta = arguments.eta.value_or(0);
+  run.use_clipped_model_output = arguments.clip == "rederived";
+  if (!quadratic) return config.plan<float>(run);
+  // The reference has no quadratic spacing; its stride would fit even lists only.
+  const auto grid =
+      diffusion::make_grid(config.schedule<float>(), run.steps,
+                           {.spacing = diffusion::TimestepSpacing::quadratic,
+                            .steps_offset = config.resolved.value("steps_offset", 0),
+                            .set_alpha_to_one = config.resolved.value("set_alpha_to_one", true)});
+  return config.plan(grid, run);
 }
 
 /// Where the pictures of a grid stand: a column for each class, or, of one class, about as many

@@ -67,17 +67,25 @@ struct Definition {
 };
 
 inline Definition definition(PredictionType type, double alpha, double sigma) {
-  switch (type) {
-    case PredictionType::epsilon:
+  switch (type.kind) {
+    case PredictionType::Kind::epsilon:
       return {0, 1};
-    case PredictionType::sample:
+    case PredictionType::Kind::sample:
       return {1, 0};
-    case PredictionType::v:
-      return {-sigma, alpha};
-    case PredictionType::flow:
+    case PredictionType::Kind::v:
+      return {-sigma / type.sigma_data, type.sigma_data * alpha};
+    case PredictionType::Kind::flow:
       return {-1, 1};
-    case PredictionType::score:
+    case PredictionType::Kind::score:
       return {0, -1 / sigma};
+    case PredictionType::Kind::edm: {  // F of D = c_skip x + c_out F, x = z / alpha at s = sigma /
+                                       // alpha
+      const double s = sigma / alpha, sd = type.sigma_data;
+      const double above = s - type.sigma_min;
+      const double c_skip = sd * sd / (above * above + sd * sd);
+      const double c_out = above * sd / std::sqrt(s * s + sd * sd);
+      return {(1 - c_skip) / c_out, -c_skip * s / c_out};
+    }
   }
   return {0, 0};
 }

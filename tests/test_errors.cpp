@@ -255,9 +255,9 @@ const std::vector<Row> table = {
      {"eps is undefined", "sample", "sigma = 0"}},
     {"prediction type",
      [] {
-       conversion(static_cast<PredictionType>(5), {1, 0.5, 0.5});
+       conversion(static_cast<PredictionType::Kind>(6), {1, 0.5, 0.5});
      },
-     {"number 5", "0 to 4"}},
+     {"number 6", "0 to 5"}},
     {"score of clean data",
      [] {
        target(PredictionType::score, {0, 1, 0});

@@ -896,7 +896,8 @@ TEST_CASE("What does not fit is refused by name") {
   const std::vector<double> times(4);
   expect("needs one time for all samples",
          [&] { network(fitting, Query{.sigma = 1, .times = times}, fitting); });
-  expect("prediction type is 9", [&] { exact_denoiser(good, static_cast<PredictionType>(9)); });
+  expect("prediction type number 9",
+         [&] { exact_denoiser(good, static_cast<PredictionType::Kind>(9)); });
   expect("no density", [&] {
     exact_prediction(Gaussian::isotropic(mean, 0), PredictionType::score, mean, {0, 1, 0});
   });

@@ -80,12 +80,10 @@ std::vector<Lines> blocks_of(const Lines& page, const std::string& language) {
 
 TEST_CASE("the configuration and what Python loads from it") {
   const Configuration read = configuration(scheduler);
-  const auto& ddim = std::get<diffusion::DdimOptions>(read.ddim.method);
-  CHECK((ddim.clipping.kind != diffusion::Clipping::Kind::none) ==
+  CHECK((read.ddim.plan(5).traits().clipping.kind != diffusion::Clipping::Kind::none) ==
         python()["configuration"]["ddim_clips"].get<bool>());
   CHECK(python()["configuration"]["ddpm_variance"] == "fixed_small");
-  CHECK(std::get<diffusion::DdpmOptions>(read.as_ddpm.method).variance ==
-        diffusion::VarianceType::fixed_small);
+  CHECK(read.as_ddpm.resolved.at("variance_type") == "fixed_small");
 }
 
 TEST_CASE("timesteps, alphas_cumprod and init_noise_sigma") {

@@ -123,7 +123,7 @@ TEST_CASE("DDPM and DDIM sample the mean and variance that their weights say") {
     check_sampled(moments_of(x), expected);
   };
   const auto linear = NoiseSchedule<>::linear();
-  using enum PredictionType;
+  using enum PredictionType::Kind;
   check("DDPM", DdpmSampler{linear, {.steps = 20}}.plan(), epsilon);
   check("DDPM large",
         DdpmSampler{linear, {.steps = 20, .variance = VarianceType::fixed_large}}.plan(), v);

@@ -216,7 +216,7 @@ TEST_CASE("A lowered row equals the row itself, for every prediction type, basis
   Random random(2);
   const Clipping clippings[] = {Clipping::none(), Clipping::range(0.7), Clipping::range(5)};
   for (int trial = 0; trial < 2000; ++trial) {
-    const PredictionType type = all_prediction_types[trial % 5];
+    const PredictionType type = all_prediction_types[trial % 6];
     PlanTraits traits;
     traits.clipping = clippings[trial % 3];
     traits.epsilon_rule = random.chance(0.5) ? EpsilonRule::raw : EpsilonRule::rederived;
@@ -258,7 +258,7 @@ TEST_CASE("Without an ask only the state's weight remains") {
 }
 
 TEST_CASE("Estimates that a level leaves undefined are refused, v and flow never") {
-  using enum PredictionType;
+  using enum PredictionType::Kind;
   const auto at = [](double alpha, double sigma, double x0, double eps) {
     Stage s;
     s.at = {999, alpha, sigma};

@@ -122,15 +122,35 @@ inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::Diffuser
   diffusion::DiffusersRun run;
   const Json& set = one.at("set_timesteps");
   if (set.is_null()) {
-    for (int t = config.betas.options.train_timesteps - 1; t >= 0; --t) run.timesteps.push_back(t);
+    for (int t = config.train_timesteps - 1; t >= 0; --t) run.timesteps.push_back(t);
   } else {
-    require_keys(set, "set_timesteps", {"num_inference_steps", "timesteps"});
-    run.steps = set.value("num_inference_steps", run.steps);
-    if (set.contains("timesteps")) run.timesteps = numbers(set.at("timesteps"));
+    require_keys(set, "set_timesteps",
+                 {"num_inference_steps", "timesteps", "sigmas", "mu", "strength",
+                  "original_inference_steps", "max_timesteps", "intermediate_timesteps"});
+    const auto has = [&](const char* key) { return set.contains(key) && !set.at(key).is_null(); };
+    if (has("num_inference_steps")) run.steps = set.at("num_inference_steps");
+    if (has("timesteps")) run.timesteps = numbers(set.at("timesteps"));
+    if (has("sigmas")) run.sigmas = numbers(set.at("sigmas"));
+    if (has("mu")) run.mu = number(set.at("mu"));
+    if (has("strength")) run.strength = number(set.at("strength"));
+    if (has("original_inference_steps")) run.original_steps = set.at("original_inference_steps");
+    if (has("max_timesteps")) run.max_timestep = number(set.at("max_timesteps"));
+    if (has("intermediate_timesteps"))
+      run.intermediate_timestep = number(set.at("intermediate_timesteps"));
   }
   const Json kwargs = one.value("step_kwargs", Json::object());
-  require_keys(kwargs, "step_kwargs", {"eta", "use_clipped_model_output"});
-  run.eta = kwargs.value("eta", run.eta);
+  require_keys(
+      kwargs, "step_kwargs",
+      {"eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order"});
+  const auto take = [&](const char* key, double& value) {
+    if (kwargs.contains(key)) value = number(kwargs.at(key));
+  };
+  take("eta", run.eta);
+  take("s_churn", run.s_churn);
+  take("s_tmin", run.s_tmin);
+  take("s_tmax", run.s_tmax);
+  take("s_noise", run.s_noise);
+  run.order = kwargs.value("order", run.order);
   run.use_clipped_model_output =
       kwargs.value("use_clipped_model_output", run.use_clipped_model_output);
   return run;
@@ -151,6 +171,12 @@ inline void compare_timesteps(Case& check, const Numbers& expected, const Number
     check.compare_absolutely("timesteps", expected, got, single);
   else
     check.compare("timesteps", expected, got);
+}
+
+/// The scheduler's own list of sigmas, where it has one.
+inline void compare_sigmas(Case& check, const Json& one, const Numbers& got) {
+  if (one.contains("sigmas") && !one.at("sigmas").is_null())
+    check.compare("sigmas", numbers(one.at("sigmas")), got);
 }
 
 }  // namespace golden

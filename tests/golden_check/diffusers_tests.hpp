@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "data.hpp"
@@ -69,9 +68,9 @@ inline void check_full_loop(Case& check, const Json& one) {
   if (one.at("multiply_init_noise_sigma").get<bool>())
     x = x * static_cast<float>(plan.traits().initial_scale);
   if (one.contains("t_start")) {
-    const diffusion::ForwardDiffusion<float> forward(config.schedule<float>());
-    const Numbers times(static_cast<std::size_t>(x.dimension(0)), plan[0].at.t);
-    x = forward.add_noise(x, dummy_sample(shape_of(one.at("shape")), true), times);
+    const Tensor<float> clean = x;
+    diffusion::add_noise(clean, dummy_sample(shape_of(one.at("shape")), true),
+                         config.level<float>(plan[0].at.t, run), x);
   }
   check.compare("steps", number(one.at("steps")), plan.steps());
   const Json& seed = one.at("seed");
@@ -85,14 +84,14 @@ inline void check_full_loop(Case& check, const Json& one) {
 inline void check_batch_step(Case& check, const Json& one) {
   const auto config = config_of(one);
   const Json& set = one.at("set_timesteps");
-  const int n = config.betas.options.train_timesteps;
+  const int n = config.train_timesteps;
   const int stride = n / (set.is_null() ? n : set.at("num_inference_steps").get<int>());
   const float shifts[] = {0, 0.1f, -0.1f};
   double sum = 0, count = 0;
   for (int t = 0; t < 3; ++t) {
-    diffusion::GridOptions options = config.grid_options();
-    options.pairs = {{t, t - stride}};
-    const auto grid = diffusion::make_grid(config.schedule<float>(), 1, options);
+    const bool to_one = config.resolved.value("set_alpha_to_one", true);
+    const auto grid = diffusion::make_grid(
+        config.schedule<float>(), 1, {.set_alpha_to_one = to_one, .pairs = {{t, t - stride}}});
     const auto plan = config.plan(grid, run_of(one, config));
     const Tensor<float> x = dummy_sample(shape_of(one.at("shape"))) + shifts[t];
     const auto zeros = std::vector<Numbers>(static_cast<std::size_t>(plan.draws()),
@@ -119,8 +118,6 @@ inline double variance_of_step(const diffusion::DiffusersConfig& config, const N
 
 inline void check_variance(Case& check, const Json& one) {
   const auto config = config_of(one);
-  if (std::holds_alternative<diffusion::DdimInverseOptions>(config.method))
-    throw Unhandled("DDIM inversion has no variance");
   check.compare_absolutely("variance", {number(one.at("expected"))},
                            {variance_of_step(config, numbers(one.at("timesteps")))},
                            number(one.at("tolerance")));

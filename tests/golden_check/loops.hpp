@@ -97,17 +97,14 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
 
 /// The state before the first step; image to image is checked to start from the noised picture.
 template <class Scalar>
-Tensor<Scalar> initial_state(Case& check, const Json& one, const diffusion::DiffusersConfig& config,
-                             double first_timestep) {
+Tensor<Scalar> initial_state(Case& check, const Json& one, const diffusion::Knot& level) {
   const Shape shape = shape_of(one.at("shape"));
   const Numbers initial = numbers(one.at("initial_sample"));
   if (one.contains("begin_index")) {
-    const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
-    const Numbers times(static_cast<std::size_t>(shape[0]), first_timestep);
-    check.compare(
-        "initial_sample", initial,
-        numbers(forward.add_noise(tensor<Scalar>(numbers(one.at("clean_sample")), shape),
-                                  tensor<Scalar>(numbers(one.at("clean_noise")), shape), times)));
+    Tensor<Scalar> noised(shape);
+    diffusion::add_noise(tensor<Scalar>(numbers(one.at("clean_sample")), shape),
+                         tensor<Scalar>(numbers(one.at("clean_noise")), shape), level, noised);
+    check.compare("initial_sample", initial, numbers(noised));
   }
   return tensor<Scalar>(initial, shape);
 }
@@ -123,17 +120,21 @@ inline diffusion::SampleOptions options_of(const diffusion::DiffusersConfig& con
 template <class Scalar>
 void check_loop(Case& check, const Json& one) {
   const auto config = config_of(one);
-  if (one.at("loop") != "standard")
-    throw Unhandled("the loop " + one.at("loop").dump() + " is not handled for this scheduler");
   const auto run = run_of(one, config);
   const auto grid = config.grid<Scalar>(run);
   const auto whole = config.plan(grid, run);
   compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(whole));
   check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
                 whole.traits().initial_scale);
+  compare_sigmas(check, one, config.sigmas<Scalar>(run));
 
-  const auto plan = config.plan(grid.cut(one.value("begin_index", 0)), run);
-  auto x = initial_state<Scalar>(check, one, config, plan[0].at.t);
+  // begin_index counts asks; a plan is cut where a step begins.
+  const int begin = one.value("begin_index", 0);
+  const auto plan = config.plan(grid.cut(whole[begin].step), run);
+  auto x = initial_state<Scalar>(check, one,
+                                 one.contains("begin_index")
+                                     ? config.level<Scalar>(whole[begin].at.t, run)
+                                     : diffusion::Knot{});
   const auto model = network<Scalar>(one.at("model"));
   compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config),
               trajectory_of(one),

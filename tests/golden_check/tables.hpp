@@ -90,6 +90,7 @@ void check_timesteps(Case& check, const Json& one) {
   const auto config = config_of(one);
   const auto plan = config.plan<Scalar>(run_of(one, config));
   compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(plan));
+  compare_sigmas(check, one, config.sigmas<Scalar>(run_of(one, config)));
   if (one.contains("init_noise_sigma"))
     check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
                   plan.traits().initial_scale);
@@ -122,6 +123,7 @@ void check_add_noise(Case& check, const Json& one) {
   const auto sample = tensor<Scalar>(numbers(one.at("sample")), shape);
   const auto noise = tensor<Scalar>(numbers(one.at("noise")), shape);
   const Numbers times = numbers(one.at("timesteps"));
+  if (!config.betas) throw Unhandled("add_noise of a class without betas");
   const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
   check.compare("noisy", numbers(one.at("noisy")),
                 numbers(forward.add_noise(sample, noise, times)));
@@ -157,8 +159,11 @@ void check_config_tables(Case& check, const diffusion::DiffusersConfig& config,
   compare_ends(check, precision + " timesteps", expected.at("timesteps"), timesteps_of(plan));
   check.compare(precision + " init_noise_sigma", number(expected.at("init_noise_sigma")),
                 plan.traits().initial_scale);
-  compare_ends(check, precision + " alphas_cumprod", expected.at("alphas_cumprod"),
-               config.schedule<Scalar>().alphas_cumprod());
+  if (expected.contains("sigmas") && !expected.at("sigmas").is_null())
+    compare_ends(check, precision + " sigmas", expected.at("sigmas"), config.sigmas<Scalar>(run));
+  if (expected.contains("alphas_cumprod") && !expected.at("alphas_cumprod").is_null())
+    compare_ends(check, precision + " alphas_cumprod", expected.at("alphas_cumprod"),
+                 config.schedule<Scalar>().alphas_cumprod());
 }
 
 /// The keys that the class does not know, and that reading what it made of the file is the same.

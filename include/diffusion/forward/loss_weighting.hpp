@@ -54,7 +54,7 @@ class ConstantWeighting {
  public:
   /// The prediction type whose plain error this is.
   explicit ConstantWeighting(PredictionType type) : type_(type) {
-    detail::require_enumerator("prediction type", type, std::size(all_prediction_types));
+    detail::check_prediction_type(type);
   }
   /// The two weights at a level.
   ErrorWeights operator()(const Knot& at) const {

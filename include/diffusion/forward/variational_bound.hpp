@@ -310,7 +310,7 @@ class VariationalBound {
                         "; both must be finite, low below high"));
     detail::require_at_least("BoundOptions::values", o.values, 2);
     detail::require_inside("BoundOptions::prior_scale", o.prior_scale, 0.0, infinity);
-    detail::require_enumerator("prediction type", o.prediction_type, 5);
+    detail::check_prediction_type(o.prediction_type);
     if (o.clipping.kind != Clipping::Kind::none && o.clipping.kind != Clipping::Kind::range)
       fail("BoundOptions::clipping is dynamic; the bound knows none and range");
     detail::require_inside("Clipping::limit", o.clipping.limit, 0.0, infinity);

@@ -145,6 +145,7 @@ class ConfigKeys {
  public:
   ConfigKeys(const nlohmann::json& object, std::string class_name)
       : object_(object), class_name_(std::move(class_name)) {
+    resolved_["_class_name"] = class_name_;
     skip_defaults();
   }
 
@@ -158,37 +159,40 @@ class ConfigKeys {
   /// null is false, as in Python.
   bool flag(const char* key, bool otherwise) {
     const nlohmann::json* value = find(key);
-    if (!value) return otherwise;
-    if (value->is_null()) return false;
+    if (!value) return resolve(key, otherwise);
+    if (value->is_null()) return resolve(key, false);
     if (!value->is_boolean()) reject(key, *value, "it must be true or false");
-    return value->get<bool>();
+    return resolve(key, value->get<bool>());
   }
 
   double number(const char* key, double otherwise, const NumberLimit& limit) {
     const nlohmann::json* value = find(key);
-    if (!value) return otherwise;
+    if (!value) return resolve(key, otherwise);
     const double number = value->is_number() ? value->get<double>() : limit.low;
     if (!value->is_number() || !(number >= limit.low && number <= limit.high))
       reject(key, *value, limit.words);
-    return number;
+    return resolve(key, number);
   }
 
   int integer(const char* key, int otherwise, int low, int high) {
     const nlohmann::json* value = find(key);
-    if (!value) return otherwise;
+    if (!value) return resolve(key, otherwise);
     const std::string limit = text("it must be a whole number in [", low, ", ", high, "]");
     if (!value->is_number()) reject(key, *value, limit);
     const double number = value->get<double>();
     if (!(number >= low && number <= high && number == std::floor(number)))
       reject(key, *value, limit);
-    return static_cast<int>(number);
+    return resolve(key, static_cast<int>(number));
   }
 
   template <class T>
   T choice(const char* key, std::string_view otherwise, std::span<const Named<T>> choices) {
     const nlohmann::json* value = find(key);
     for (const Named<T>& choice : choices)
-      if (value ? *value == choice.name : otherwise == choice.name) return choice.value;
+      if (value ? *value == choice.name : otherwise == choice.name) {
+        resolved_[key] = choice.name;
+        return choice.value;
+      }
     std::string names;
     for (const Named<T>& choice : choices)
       names += (names.empty() ? "\"" : ", \"") + std::string(choice.name) + "\"";
@@ -198,6 +202,7 @@ class ConfigKeys {
   /// Variances in (0, 1), of which the last may be 1; empty where the key is missing or null.
   std::vector<double> betas(const char* key, std::size_t longest) {
     const nlohmann::json* value = find(key);
+    resolved_[key] = value ? *value : nlohmann::json();
     if (!value || value->is_null()) return {};
     if (!value->is_array() || value->empty() || value->size() > longest)
       reject(key, *value, text("it must be null or a list of 1 to ", longest, " numbers"));
@@ -218,6 +223,9 @@ class ConfigKeys {
     notes_.push_back({kind, key, text(key, " is ", value, "; ", consequence)});
   }
 
+  /// The class and every key that was asked for, with the value that was given back.
+  const nlohmann::json& resolved() const { return resolved_; }
+
   /// All notes, with one for each key that nobody asked for. Keys with a leading underscore are
   /// the file's own affairs.
   std::vector<DiffusersNote> notes() const {
@@ -233,6 +241,12 @@ class ConfigKeys {
   const nlohmann::json* find(const char* key) {
     asked_.insert(key);
     return object_.contains(key) && !defaults_.contains(key) ? &object_.at(key) : nullptr;
+  }
+
+  template <class T>
+  T resolve(const char* key, T value) {
+    resolved_[key] = value;
+    return value;
   }
 
   [[noreturn]] void reject(const std::string& key, const nlohmann::json& value,
@@ -256,6 +270,7 @@ class ConfigKeys {
   std::string class_name_;
   std::set<std::string, std::less<>> asked_, defaults_;
   std::vector<DiffusersNote> notes_;
+  nlohmann::json resolved_ = nlohmann::json::object();
 };
 
 }  // namespace detail

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <utility>
-#include <vector>
 
 namespace diffusion {
 
@@ -22,22 +21,17 @@ struct DdimOptions {
 /// s = eta sigma' sqrt(1 - SNR / SNR').
 inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
   detail::require_range("DdimOptions::eta", options.eta, 0.0, 1.0);
-  std::vector<Stage> rows;
-  int drawn = 0;
+  detail::Rows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
-    Stage row = detail::stage_of(grid, i);
+    Stage& row = rows.ask(i);
     const double sigma = row.to.sigma;
     const double s =
         options.eta > 0 ? options.eta * sigma * std::sqrt(detail::noise_share(row, i)) : 0;
     row.x0 = row.to.alpha;
     row.eps = std::sqrt((sigma - s) * (sigma + s));
-    if (options.eta > 0) detail::add_noise_term(row, s, drawn);
-    rows.push_back(row);
+    if (options.eta > 0) rows.noise(s);
   }
-  return SamplingPlan(std::move(rows), {.basis = Basis::eps,
-                                        .epsilon_rule = options.epsilon,
-                                        .clipping = options.clipping,
-                                        .initial_scale = detail::initial_scale(grid.start())});
+  return std::move(rows).plan({.epsilon_rule = options.epsilon, .clipping = options.clipping});
 }
 
 /// Denoising diffusion implicit models (Song, Meng and Ermon 2020, arXiv 2010.02502, eq. 12, 16).
@@ -75,17 +69,14 @@ struct DdimInverseOptions {
 inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions& options) {
   detail::require_enumerator("DdimInverseOptions::time", options.time, 2);
   const Grid reversed = grid.reversed();
-  std::vector<Stage> rows;
+  detail::Rows rows(reversed, Basis::eps);
   for (int i = 0; i < reversed.size(); ++i) {
-    Stage row = detail::stage_of(reversed, i);
+    Stage& row = rows.ask(i);
     row.x0 = row.to.alpha;
     row.eps = row.to.sigma;
     if (options.time == InversionTime::target) row.at.t = row.to.t;
-    rows.push_back(row);
   }
-  return SamplingPlan(
-      std::move(rows),
-      {.basis = Basis::eps, .epsilon_rule = options.epsilon, .clipping = options.clipping});
+  return std::move(rows).plan({.epsilon_rule = options.epsilon, .clipping = options.clipping});
 }
 
 /// DDIM inversion: carries data to the noise from which DDIM makes it again, by the same ODE

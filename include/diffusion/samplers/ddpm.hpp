@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
-#include <vector>
 
 namespace diffusion {
 
@@ -35,10 +34,9 @@ struct DdpmOptions {
 /// k = 1 - SNR / SNR': mean and variance of the posterior q(x' | x, x0).
 inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
   detail::require_enumerator("DdpmOptions::variance", options.variance, 6);
-  std::vector<Stage> rows;
-  int drawn = 0;
+  detail::Rows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
-    Stage row = detail::stage_of(grid, i);
+    Stage& row = rows.ask(i);
     const Knot& to = row.to;
     if (to.alpha == 0 || row.at.sigma == 0)
       fail(detail::text("step ", i, " of the grid goes from sigma = ", row.at.sigma,
@@ -73,11 +71,9 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
         if (lower == 0) weight = 0;
         break;
     }
-    if (noisy) detail::add_noise_term(row, weight, drawn);
-    rows.push_back(row);
+    if (noisy) rows.noise(weight);
   }
-  return SamplingPlan(std::move(rows), {.clipping = options.clipping,
-                                        .initial_scale = detail::initial_scale(grid.start())});
+  return std::move(rows).plan({.clipping = options.clipping});
 }
 
 /// Ancestral sampling of denoising diffusion probabilistic models (Ho, Jain and Abbeel 2020, arXiv

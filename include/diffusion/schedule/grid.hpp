@@ -2,6 +2,7 @@
 #define DIFFUSION_SCHEDULE_GRID_HPP
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -21,6 +22,19 @@ struct GridStep {
   friend bool operator==(const GridStep&, const GridStep&) = default;
 };
 
+/// How the state of a run is written down, and what a network sees of it. Plain data: threads may
+/// share what none of them writes.
+struct StateSpace {
+  /// > 0: the network sees x / sqrt(sigma^2 + sigma_data^2 alpha^2), its input's deviation for data
+  /// of this one (EDM: Karras et al. 2022, arXiv 2206.00364, table 1; 1 for a variance preserving
+  /// network whose state is x / alpha). 0: it sees x itself.
+  double sigma_data = 0;
+  /// > 0: the initial state is this times standard normal noise. 0: sqrt(alpha^2 + sigma^2) of the
+  /// first knot.
+  double initial_scale = 0;
+  friend bool operator==(const StateSpace&, const StateSpace&) = default;
+};
+
 /// The steps of one run, in order. What samplers make plans from, and what edits act on: cut it to
 /// start in the middle (image to image), reverse it (inversion). Immutable, so threads may share
 /// it; never empty.
@@ -28,10 +42,12 @@ class Grid {
  public:
   /// Fails unless there is a step and every knot has a finite t and finite alpha, sigma >= 0 that
   /// are not both 0. `first_step` >= 0 is the number of steps[0] in the grid that this is part of.
-  explicit Grid(std::vector<GridStep> steps, int first_step = 0)
-      : steps_(std::move(steps)), first_step_(first_step) {
+  explicit Grid(std::vector<GridStep> steps, int first_step = 0, StateSpace space = {})
+      : steps_(std::move(steps)), first_step_(first_step), space_(space) {
     if (steps_.empty()) fail("a grid has 0 steps; it must have at least 1");
     detail::require_at_least("first_step", first_step, 0);
+    detail::require_range("StateSpace::sigma_data", space.sigma_data, 0.0, 1e6);
+    detail::require_range("StateSpace::initial_scale", space.initial_scale, 0.0, 1e6);
     for (std::size_t i = 0; i < steps_.size(); ++i) {
       check(steps_[i].from, i, "from");
       check(steps_[i].to, i, "to");
@@ -39,11 +55,11 @@ class Grid {
   }
 
   /// From each knot to the next: n knots, n >= 2, make n - 1 steps.
-  static Grid through(std::span<const Knot> knots) {
+  static Grid through(std::span<const Knot> knots, StateSpace space = {}) {
     detail::require_at_least("number of knots", knots.size(), std::size_t{2});
     std::vector<GridStep> steps;
     for (std::size_t i = 0; i + 1 < knots.size(); ++i) steps.push_back({knots[i], knots[i + 1]});
-    return Grid(std::move(steps));
+    return Grid(std::move(steps), 0, space);
   }
 
   int size() const { return static_cast<int>(steps_.size()); }
@@ -60,6 +76,30 @@ class Grid {
   /// The number of the first step in the grid that this one was cut from; 0 for a whole one.
   int first_step() const { return first_step_; }
 
+  const StateSpace& space() const { return space_; }
+  /// The same steps for a state that is written down otherwise.
+  Grid with_space(StateSpace space) const { return Grid(steps_, first_step_, space); }
+
+  /// What the network's input is, times the state, at a level of this grid.
+  double input_scale(const Knot& at) const {
+    if (space_.sigma_data == 0) return 1;
+    return 1 / std::hypot(at.sigma, space_.sigma_data * at.alpha);
+  }
+
+  /// The same run with x / alpha as its state, as k-diffusion writes it: every knot becomes
+  /// (1, sigma / alpha), and the network's input stays what it was. Fails where alpha is 0.
+  Grid in_sigma_space() const {
+    const auto scaled = [](const Knot& knot) {
+      if (knot.alpha == 0)
+        fail("a knot of the grid has alpha = 0; sigma / alpha is infinite there, so the state "
+             "cannot be x / alpha: start from a level with some signal");
+      return Knot{knot.t, 1, knot.sigma / knot.alpha};
+    };
+    std::vector<GridStep> steps;
+    for (const GridStep& step : steps_) steps.push_back({scaled(step.from), scaled(step.to)});
+    return Grid(std::move(steps), first_step_, {space_.sigma_data > 0 ? space_.sigma_data : 1, 0});
+  }
+
   /// Whether each step starts from the level at which the one before ended.
   bool contiguous(double tolerance = 1e-12) const {
     for (int i = 0; i + 1 < size(); ++i)
@@ -75,7 +115,9 @@ class Grid {
   Grid cut(int begin, int end) const {
     detail::require_range("begin of the cut", begin, 0, size() - 1);
     detail::require_range("end of the cut", end, begin + 1, size());
-    return Grid({steps_.begin() + begin, steps_.begin() + end}, first_step_ + begin);
+    StateSpace space = space_;
+    if (begin > 0) space.initial_scale = 0;
+    return Grid({steps_.begin() + begin, steps_.begin() + end}, first_step_ + begin, space);
   }
 
   /// The same steps backwards: the last one first, each from its `to` to its `from`, knots
@@ -84,7 +126,7 @@ class Grid {
     std::vector<GridStep> steps;
     for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
       steps.push_back({step->to, step->from});
-    return Grid(std::move(steps));
+    return Grid(std::move(steps), 0, {space_.sigma_data, 0});
   }
 
   friend bool operator==(const Grid&, const Grid&) = default;
@@ -106,6 +148,7 @@ class Grid {
 
   std::vector<GridStep> steps_;
   int first_step_;
+  StateSpace space_;
 };
 
 /// Where a step of a discrete schedule ends.

@@ -111,8 +111,7 @@ class ExactDenoiser {
  public:
   explicit ExactDenoiser(P data, PredictionType type = PredictionType::epsilon)
       : data_(std::move(data)), type_(type) {
-    detail::require_enumerator("the prediction type", type,
-                               static_cast<int>(std::size(all_prediction_types)));
+    detail::check_prediction_type(type);
   }
 
   const P& data() const { return data_; }
@@ -155,8 +154,7 @@ class ExactConditionalDenoiser {
                            PredictionType type = PredictionType::epsilon)
       : classes_(std::move(classes)), unconditional_(std::move(unconditional)), type_(type) {
     detail::require_at_least("the number of classes", classes_.size(), std::size_t{1});
-    detail::require_enumerator("the prediction type", type,
-                               static_cast<int>(std::size(all_prediction_types)));
+    detail::check_prediction_type(type);
     for (const GaussianMixture& data : classes_)
       detail::require_size("the mean of a class", data.dimension(), unconditional_.dimension());
   }

@@ -1,0 +1,128 @@
+#ifndef DIFFUSION_INTEROP_DIFFUSERS_KEYS_HPP
+#define DIFFUSION_INTEROP_DIFFUSERS_KEYS_HPP
+
+#include <diffusion/interop/config_keys.hpp>
+#include <diffusion/interop/diffusers_types.hpp>
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+/// The keys that many scheduler classes share.
+namespace diffusion::detail {
+
+inline constexpr std::array<Named<BetaSchedule>, 6> beta_schedule_names = {{
+    {"linear", BetaSchedule::linear},
+    {"scaled_linear", BetaSchedule::scaled_linear},
+    {"squaredcos_cap_v2", BetaSchedule::squaredcos_cap_v2},
+    {"laplace", BetaSchedule::laplace},
+    {"sigmoid", BetaSchedule::sigmoid},
+    {"exp", BetaSchedule::exp},
+}};
+
+inline constexpr std::array<Named<TimestepSpacing>, 3> spacing_names = {{
+    {"leading", TimestepSpacing::leading},
+    {"trailing", TimestepSpacing::trailing},
+    {"linspace", TimestepSpacing::linspace},
+}};
+
+inline constexpr std::array<Named<PredictionType>, 3> prediction_type_names = {{
+    {"epsilon", PredictionType::epsilon},
+    {"sample", PredictionType::sample},
+    {"v_prediction", PredictionType::v},
+}};
+
+using BetaNames = std::span<const Named<BetaSchedule>>;
+using SpacingNames = std::span<const Named<TimestepSpacing>>;
+
+/// The keys that make the table of betas; all classes that have one share names and defaults but
+/// not the schedules that they know.
+inline DiffusersBetas read_betas(ConfigKeys& keys, BetaNames known) {
+  constexpr int longest = 1'000'000;
+  DiffusersBetas betas;
+  NoiseScheduleOptions& options = betas.options;
+  options.train_timesteps = keys.integer("num_train_timesteps", 1000, 1, longest);
+  options.beta_start = keys.number("beta_start", 0.0001, inside_unit);
+  options.beta_end = keys.number("beta_end", 0.02, inside_unit);
+  betas.kind = keys.choice("beta_schedule", "linear", known);
+  options.rescale_zero_terminal_snr = keys.flag("rescale_betas_zero_snr", false);
+  betas.trained = keys.betas("trained_betas", longest);
+  if (betas.trained.empty()) return betas;
+
+  const auto used = static_cast<std::size_t>(options.train_timesteps);
+  if (betas.trained.size() < used)
+    fail(text(keys.class_name(), ": trained_betas has ", betas.trained.size(),
+              " entries; num_train_timesteps is ", used, ", so it must have at least as many"));
+  if (betas.trained.size() > used)
+    keys.note(
+        DiffusersNote::Kind::questionable, "num_train_timesteps",
+        text("of the ", betas.trained.size(), " trained_betas only the first ", used, " are used"));
+  for (const char* key : {"beta_schedule", "beta_start", "beta_end"})
+    if (keys.has(key))
+      keys.note(DiffusersNote::Kind::overruled, key, "trained_betas are used instead");
+  return betas;
+}
+
+inline PredictionType read_prediction_type(ConfigKeys& keys, const DiffusersBetas& betas) {
+  const auto type =
+      keys.choice<PredictionType>("prediction_type", "epsilon", prediction_type_names);
+  if (type == PredictionType::epsilon && betas.options.rescale_zero_terminal_snr)
+    keys.note(DiffusersNote::Kind::questionable, "rescale_betas_zero_snr",
+              "the last timestep is pure noise, where a prediction of epsilon does not tell x0: "
+              "such a network can only start before it");
+  return type;
+}
+
+inline GridOptions read_grid(ConfigKeys& keys, SpacingNames known, int train_timesteps) {
+  GridOptions grid;
+  grid.spacing = keys.choice("timestep_spacing", "leading", known);
+  grid.steps_offset = keys.integer("steps_offset", 0, 0, train_timesteps - 1);
+  if (grid.steps_offset > 0 && grid.spacing != TimestepSpacing::leading)
+    keys.note(DiffusersNote::Kind::overruled, "steps_offset",
+              "it moves leading timesteps only, not those of this timestep_spacing");
+  return grid;
+}
+
+inline Clipping read_range_clipping(ConfigKeys& keys) {
+  const bool clips = keys.flag("clip_sample", true);
+  const double limit = keys.number("clip_sample_range", 1, positive);
+  return clips ? Clipping::range(limit) : Clipping::none();
+}
+
+/// Dynamic thresholding comes before clipping.
+inline Clipping read_clipping(ConfigKeys& keys) {
+  const Clipping range = read_range_clipping(keys);
+  const bool dynamic = keys.flag("thresholding", false);
+  const double ratio = keys.number("dynamic_thresholding_ratio", 0.995, unit);
+  const double maximum = keys.number("sample_max_value", 1, at_least_one);
+  if (!dynamic) return range;
+  if (range.kind != Clipping::Kind::none && keys.has("clip_sample"))
+    keys.note(DiffusersNote::Kind::overruled, "clip_sample", "thresholding is used instead");
+  return Clipping::dynamic(ratio, maximum);
+}
+
+/// The betas and the prediction type of a class that knows the first `known` beta schedules.
+inline void read_trained(ConfigKeys& keys, DiffusersConfig& config, std::size_t known) {
+  config.betas = read_betas(keys, BetaNames(beta_schedule_names).first(known));
+  config.train_timesteps = config.betas->options.train_timesteps;
+  config.prediction_type = read_prediction_type(keys, *config.betas);
+}
+
+/// The grid of a class whose timesteps are whole ones of a table of betas.
+inline std::function<Grid(const DiffusersRun&, TablePrecision)> grid_of_timesteps(
+    const DiffusersBetas& betas, const GridOptions& options) {
+  return [betas, options](const DiffusersRun& run, TablePrecision precision) {
+    GridOptions chosen = options;
+    if (!run.timesteps.empty()) {
+      chosen.timesteps = run.timesteps;
+      chosen.previous = PreviousTimestep::from_list;
+    }
+    return with_schedule(betas, precision, [&](const auto& schedule) {
+      return make_grid(schedule, run.steps, chosen);
+    });
+  };
+}
+
+}  // namespace diffusion::detail
+
+#endif  // DIFFUSION_INTEROP_DIFFUSERS_KEYS_HPP
