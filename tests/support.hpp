@@ -76,6 +76,8 @@ inline Definition definition(PredictionType type, double alpha, double sigma) {
       return {-sigma / type.sigma_data, type.sigma_data * alpha};
     case PredictionType::Kind::flow:
       return {-1, 1};
+    case PredictionType::Kind::data_flow:
+      return {1, -1};
     case PredictionType::Kind::score:
       return {0, -1 / sigma};
     case PredictionType::Kind::edm: {  // F of D = c_skip x + c_out F, x = z / alpha at s = sigma /

@@ -255,9 +255,9 @@ const std::vector<Row> table = {
      {"eps is undefined", "sample", "sigma = 0"}},
     {"prediction type",
      [] {
-       conversion(static_cast<PredictionType::Kind>(6), {1, 0.5, 0.5});
+       conversion(static_cast<PredictionType::Kind>(7), {1, 0.5, 0.5});
      },
-     {"number 6", "0 to 5"}},
+     {"number 7", "0 to 6"}},
     {"score of clean data",
      [] {
        target(PredictionType::score, {0, 1, 0});

@@ -281,7 +281,7 @@ TEST_CASE("What does not fit is refused by name") {
   CHECK_THROWS_WITH(P2Weighting({.k = 0}), contains("P2Options::k"));
   CHECK_THROWS_WITH(P2Weighting({.gamma = -0.5}), contains("P2Options::gamma"));
   CHECK_THROWS_AS(MinSnrWeighting(std::nan("")), Error);
-  CHECK_THROWS_WITH(ConstantWeighting(static_cast<PredictionType::Kind>(7)), contains("7"));
+  CHECK_THROWS_WITH(ConstantWeighting(static_cast<PredictionType::Kind>(9)), contains("9"));
   using Tensor = support::RowMajor<double, 2>;
   Tensor two(2, 3), other(2, 4), none(0, 3);
   two.setZero();

@@ -216,7 +216,7 @@ TEST_CASE("A lowered row equals the row itself, for every prediction type, basis
   Random random(2);
   const Clipping clippings[] = {Clipping::none(), Clipping::range(0.7), Clipping::range(5)};
   for (int trial = 0; trial < 2000; ++trial) {
-    const PredictionType type = all_prediction_types[trial % 6];
+    const PredictionType type = all_prediction_types[trial % 7];
     PlanTraits traits;
     traits.clipping = clippings[trial % 3];
     traits.epsilon_rule = random.chance(0.5) ? EpsilonRule::raw : EpsilonRule::rederived;

@@ -52,7 +52,7 @@ void compare_with_reference(Random& random, const ShapeOf<T>& shape, bool batche
                           .epsilon_rule = static_cast<EpsilonRule>(random.integer(0, 1)),
                           .clipping = clippings[random.integer(0, 3)]};
   const SamplingPlan plan(rows, traits);
-  const PredictionType type = all_prediction_types[trial % 6];
+  const PredictionType type = all_prediction_types[trial % 7];
 
   const Vector start = random.normals(blocks.total());
   std::vector<Vector> draws;

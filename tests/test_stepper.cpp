@@ -133,7 +133,7 @@ TEST_CASE("A copy made between the answer and the update keeps the answer") {
 TEST_CASE("A preview changes nothing and is x0 by hand") {
   for (int trial = 0; trial < 12; ++trial) {
     const SamplingPlan plan = random_plan(trial);
-    const PredictionType type = all_prediction_types[trial % 6];
+    const PredictionType type = all_prediction_types[trial % 7];
     Matrix x = start_state(2, 33);
     Stepper run(plan, x, PhiloxNoise{1}, SampleOptions{.prediction_type = type});
     sample_in_place(plan, TestNetwork{2}, x, PhiloxNoise{1}, {.prediction_type = type});

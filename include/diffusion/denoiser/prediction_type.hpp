@@ -28,9 +28,11 @@ struct PredictionType {
     /// (Karras et al. 2022, arXiv 2206.00364, table 1, sigma_min = 0; consistency models, where
     /// x0 = x at sigma_min: Song et al. 2023, arXiv 2303.01469, appendix C).
     edm,
+    /// x0 - eps: flow's velocity where time runs from noise to data, as in many papers.
+    data_flow,
   };
 
-  static const PredictionType epsilon, sample, v, flow, score, edm;
+  static const PredictionType epsilon, sample, v, flow, score, edm, data_flow;
 
   Kind kind = Kind::epsilon;
   double sigma_data = 1;  ///< sd, standard deviation of the data, > 0; read by v and edm
@@ -50,15 +52,17 @@ inline constexpr PredictionType PredictionType::v{Kind::v};
 inline constexpr PredictionType PredictionType::flow{Kind::flow};
 inline constexpr PredictionType PredictionType::score{Kind::score};
 inline constexpr PredictionType PredictionType::edm{Kind::edm};
+inline constexpr PredictionType PredictionType::data_flow{Kind::data_flow};
 
 /// Every kind of prediction, for data of unit deviation, in the order of the enumeration.
 inline constexpr PredictionType all_prediction_types[] = {
-    PredictionType::epsilon, PredictionType::sample, PredictionType::v,
-    PredictionType::flow,    PredictionType::score,  PredictionType::edm};
+    PredictionType::epsilon, PredictionType::sample, PredictionType::v,        PredictionType::flow,
+    PredictionType::score,   PredictionType::edm,    PredictionType::data_flow};
 
-/// The kind as a word: "epsilon", "sample", "v", "flow", "score" or "edm".
+/// The kind as a word: "epsilon", "sample", "v", "flow", "score", "edm" or "data_flow".
 inline constexpr std::string_view name(const PredictionType& type) {
-  constexpr std::string_view names[] = {"epsilon", "sample", "v", "flow", "score", "edm"};
+  constexpr std::string_view names[] = {"epsilon", "sample", "v",        "flow",
+                                        "score",   "edm",    "data_flow"};
   return names[static_cast<int>(type.kind)];
 }
 
@@ -76,8 +80,8 @@ namespace detail {
 /// Fails unless the kind is one and the deviations are in their ranges.
 inline void check_prediction_type(const PredictionType& type) {
   const int kind = static_cast<int>(type.kind);
-  if (kind < 0 || kind > static_cast<int>(PredictionType::Kind::edm))
-    fail(text("prediction type number ", kind, " is not one of 0 to 5"));
+  if (kind < 0 || kind > static_cast<int>(PredictionType::Kind::data_flow))
+    fail(text("prediction type number ", kind, " is not one of 0 to 6"));
   if (!(type.sigma_data > 0 && is_finite(type.sigma_data)))
     fail(text("sigma_data of the prediction type is ", type.sigma_data,
               "; it must be positive and finite"));
@@ -137,6 +141,10 @@ inline Conversion conversion(const PredictionType& type, const Knot& at, double 
       const double d = alpha + sigma;
       return {c / d, -sigma / d, c / d, alpha / d};
     }
+    case PredictionType::Kind::data_flow: {
+      const double d = alpha + sigma;
+      return {c / d, sigma / d, c / d, -alpha / d};
+    }
     case PredictionType::Kind::score:
       return {1 / at.alpha, at.sigma * sigma / at.alpha, 0, -sigma};
     case PredictionType::Kind::edm:
@@ -165,6 +173,8 @@ inline Target target(const PredictionType& type, const Knot& at) {
       return {-at.sigma / type.sigma_data, type.sigma_data * at.alpha};
     case PredictionType::Kind::flow:
       return {-1, 1};
+    case PredictionType::Kind::data_flow:
+      return {1, -1};
     case PredictionType::Kind::score:
       if (at.sigma == 0) fail("the score target is -eps / sigma; sigma is 0, it must be positive");
       return {0, -1 / at.sigma};

@@ -2,6 +2,7 @@
 #define DIFFUSION_INTEROP_DIFFUSERS_CONFIG_HPP
 
 #include <diffusion/interop/diffusers/ddpm_ddim.hpp>
+#include <diffusion/interop/diffusers/minimax_class.hpp>
 #include <diffusion/interop/diffusers_keys.hpp>
 #include <diffusion/interop/diffusers_types.hpp>
 
@@ -41,6 +42,7 @@ inline constexpr DiffusersClass diffusers_classes[] = {
     {"DDIMScheduler", read_ddim},
     {"DDIMParallelScheduler", read_ddim},
     {"DDIMInverseScheduler", read_ddim_inverse},
+    {"MiniMaxH3Scheduler", read_minimax},
 };
 
 inline std::string listed_class_names() {
