@@ -52,6 +52,38 @@ inline std::string listed_class_names() {
   return names;
 }
 
+/// The edit distance of two words.
+inline std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t corner = row[0]++;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = corner + (a[i] == b[j] ? 0 : 1);
+      corner = row[j + 1];
+      row[j + 1] = (std::min)({replaced, row[j] + 1, corner + 1});
+    }
+  }
+  return row.back();
+}
+
+/// The supported class that is most like `name`: of a few that are known to be kin, that one; else
+/// the nearest in spelling.
+inline std::string_view nearest_class(std::string_view name) {
+  constexpr std::pair<std::string_view, std::string_view> kin[] = {
+      {"RePaintScheduler", "DDPMScheduler"},
+      {"KarrasVeScheduler", "EDMEulerScheduler"},
+  };
+  for (const auto& [unsupported, nearest] : kin)
+    if (name == unsupported) return nearest;
+  if (name.starts_with("Flax")) name.remove_prefix(4);
+  std::string_view nearest;
+  for (const DiffusersClass& known : diffusers_classes)
+    if (nearest.empty() || distance(name, known.name) < distance(name, nearest))
+      nearest = known.name;
+  return nearest;
+}
+
 inline const DiffusersClass& diffusers_class(const nlohmann::json& object,
                                              const std::string& load_as) {
   nlohmann::json name = load_as;
@@ -63,11 +95,19 @@ inline const DiffusersClass& diffusers_class(const nlohmann::json& object,
   }
   for (const DiffusersClass& known : diffusers_classes)
     if (name == known.name) return known;
-  fail(text(load_as.empty() ? "_class_name" : "the scheduler class", " is ", shown(name),
+  std::string nearest;
+  if (name.is_string())
+    nearest = text("; the nearest that is supported is ",
+                   nearest_class(name.get_ref<const std::string&>()),
+                   ", which reads the file if it is named instead (load_as)");
+  fail(text(load_as.empty() ? "_class_name" : "the scheduler class", " is ", shown(name), nearest,
             "; supported are ", listed_class_names()));
 }
 
 }  // namespace detail
+
+inline DiffusersConfig load_diffusers_config(const std::filesystem::path& path,
+                                             const DiffusersReading& reading = {});
 
 /// The scheduler classes that can be read.
 inline std::vector<std::string> diffusers_class_names() {
@@ -115,21 +155,96 @@ inline DiffusersConfig parse_diffusers_config(std::string_view text,
   return read_diffusers_config(detail::parse_python_object(text), reading);
 }
 
-/// Reads a configuration from a file.
-inline DiffusersConfig load_diffusers_config(const std::filesystem::path& file,
-                                             const DiffusersReading& reading = {}) {
+namespace detail {
+
+inline std::string content_of(const std::filesystem::path& file) {
   std::error_code no_such_file;
   if (!std::filesystem::is_regular_file(file, no_such_file))
-    fail(detail::text("there is no file ", file.string(),
-                      "; a diffusers model keeps it as scheduler/scheduler_config.json"));
+    fail(text("there is no file ", file.string(),
+              "; a diffusers model keeps it as scheduler/scheduler_config.json"));
   std::ifstream stream(file, std::ios::binary);
-  const std::string content{std::istreambuf_iterator<char>(stream), {}};
+  std::string content{std::istreambuf_iterator<char>(stream), {}};
   if (stream.bad() || !stream.is_open()) fail("cannot read " + file.string());
+  return content;
+}
+
+/// The scheduler class that a pipeline's model_index.json names for a component.
+inline std::string indexed_class(const nlohmann::json& index, const std::string& component) {
+  const auto entry = index.find(component);
+  if (entry == index.end()) {
+    std::string others;
+    for (const auto& [key, value] : index.items())
+      if (key.find("scheduler") != std::string::npos) others += (others.empty() ? "" : ", ") + key;
+    fail(text("model_index.json has no component \"", printable(component), "\"; ",
+              others.empty() ? "it names no scheduler" : "its schedulers are " + others));
+  }
+  if (!entry->is_array() || entry->size() != 2 || !(*entry)[1].is_string())
+    fail(text(component, " of model_index.json is ", shown(*entry),
+              "; it must be a pair of library and class name"));
+  return (*entry)[1].get<std::string>();
+}
+
+/// A pipeline's folder: the class is the one that its index names, whatever the file says.
+inline DiffusersConfig load_indexed(const std::filesystem::path& folder, DiffusersReading reading) {
+  const std::filesystem::path index = folder / "model_index.json";
+  std::string named;
+  try {
+    named = indexed_class(parse_python_object(content_of(index)), reading.component);
+  } catch (const Error& error) {
+    fail(index.string() + ": " + error.what());
+  }
+  const bool chosen = !reading.load_as.empty();
+  if (!chosen) reading.load_as = named;
+  DiffusersConfig config =
+      load_diffusers_config(folder / reading.component / "scheduler_config.json", reading);
+  const std::string own = config.given.value("_class_name", named);
+  if (!chosen && own != named)
+    config.notes.push_back({DiffusersNote::Kind::overruled, "_class_name",
+                            text("_class_name is ", printable(own), "; model_index.json names ",
+                                 named, ", which reads the file")});
+  return config;
+}
+
+}  // namespace detail
+
+/// Reads a configuration from `path`: a file, a folder that holds scheduler_config.json, or a
+/// pipeline's folder or its model_index.json, which names the class and where the file is.
+inline DiffusersConfig load_diffusers_config(const std::filesystem::path& path,
+                                             const DiffusersReading& reading) {
+  std::error_code ignored;
+  if (path.filename() == "model_index.json")
+    return detail::load_indexed(path.parent_path(), reading);
+  if (std::filesystem::is_directory(path, ignored)) {
+    if (std::filesystem::exists(path / "model_index.json", ignored))
+      return detail::load_indexed(path, reading);
+    if (std::filesystem::exists(path / "scheduler_config.json", ignored))
+      return load_diffusers_config(path / "scheduler_config.json", reading);
+  }
+  const std::string content = detail::content_of(path);
   try {
     return parse_diffusers_config(content, reading);
   } catch (const Error& error) {
-    fail(file.string() + ": " + error.what());
+    fail(path.string() + ": " + error.what());
   }
+}
+
+/// The configuration as the text of a scheduler_config.json: every key that its class reads, with
+/// the value in use. Read again, it gives the same plans. Infinities stand bare, as Python writes
+/// and reads them.
+inline std::string to_scheduler_config(const DiffusersConfig& config) {
+  nlohmann::json object = config.resolved;
+  for (nlohmann::json& value : object)
+    if (value.is_number_float() && !detail::is_finite(value.get<double>()))
+      value = detail::is_nan(value.get<double>()) ? "\x01NaN"
+              : value.get<double>() < 0           ? "\x01-Infinity"
+                                                  : "\x01Infinity";
+  std::string text = object.dump(2) + "\n";
+  for (const std::string word : {"NaN", "-Infinity", "Infinity"}) {
+    const std::string quoted = "\"\\u0001" + word + "\"";
+    for (auto at = text.find(quoted); at != std::string::npos; at = text.find(quoted, at))
+      text.replace(at, quoted.size(), word);
+  }
+  return text;
 }
 
 }  // namespace diffusion

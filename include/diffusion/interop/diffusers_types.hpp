@@ -98,6 +98,8 @@ struct DiffusersReading {
   Behaviour behaviour = Behaviour::compatible;
   /// The class that reads it, as in `DDPMScheduler.from_config(...)`; empty: its `_class_name`.
   std::string load_as = {};
+  /// Of a pipeline's folder: which of its schedulers.
+  std::string component = "scheduler";
 };
 
 /// A scheduler configuration that was read: a sampler chosen at run time. Immutable but for its
