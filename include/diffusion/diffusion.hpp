@@ -26,9 +26,11 @@
 #include <diffusion/samplers/ddim.hpp>
 #include <diffusion/samplers/ddpm.hpp>
 #include <diffusion/sampling/sample.hpp>
+#include <diffusion/schedule/beta_quantile.hpp>
 #include <diffusion/schedule/continuous.hpp>
 #include <diffusion/schedule/grid.hpp>
 #include <diffusion/schedule/noise_schedule.hpp>
+#include <diffusion/schedule/sigma_spacing.hpp>
 #include <diffusion/tensor/device.hpp>
 #include <diffusion/tensor/state.hpp>
 #include <diffusion/version.hpp>

@@ -11,6 +11,8 @@
 #include <diffusion/error.hpp>
 #include <diffusion/schedule/knot.hpp>
 #include <diffusion/schedule/schedule.hpp>
+#include <diffusion/schedule/sigma_grid.hpp>
+#include <diffusion/schedule/sigma_spacing.hpp>
 #include <diffusion/schedule/timesteps.hpp>
 
 namespace diffusion {
@@ -91,8 +93,9 @@ class Grid {
   Grid in_sigma_space() const {
     const auto scaled = [](const Knot& knot) {
       if (knot.alpha == 0)
-        fail("a knot of the grid has alpha = 0; sigma / alpha is infinite there, so the state "
-             "cannot be x / alpha: start from a level with some signal");
+        fail(
+            "a knot of the grid has alpha = 0; sigma / alpha is infinite there, so the state "
+            "cannot be x / alpha: start from a level with some signal");
       return Knot{knot.t, 1, knot.sigma / knot.alpha};
     };
     std::vector<GridStep> steps;
@@ -159,19 +162,25 @@ enum class PreviousTimestep {
   stride
 };
 
-/// How `make_grid` picks the steps. At most one of `timesteps` and `pairs` may be given; the
-/// spacing and the number of steps are then not used. Plain data: threads may share what none of
-/// them writes.
+/// How `make_grid` picks the steps. At most one of `timesteps`, `pairs`, `sigmas` and `own_sigmas`
+/// may be given; `spacing` and `steps_offset` are then not used, nor, but with `sigmas`, the number
+/// of steps. Plain data: threads may share what none of them writes.
 struct GridOptions {
   TimestepSpacing spacing = TimestepSpacing::leading;
-  int steps_offset = 0;          ///< added to leading and quadratic timesteps, 0 to N - 1
-  bool set_alpha_to_one = true;  ///< end at clean data (1, 0); else at the schedule's first level
+  int steps_offset = 0;  ///< added to leading and quadratic timesteps, 0 to N - 1
+  /// End at clean data (1, 0), "final sigma zero"; else at the schedule's first level, or at the
+  /// least of the levels of `sigmas` or `own_sigmas`, "final sigma_min".
+  bool set_alpha_to_one = true;
   PreviousTimestep previous = PreviousTimestep::from_list;
   /// Own times, strictly falling, each in [first_time, last_time]; whole or not.
   std::vector<double> timesteps = {};
   /// Own steps (from, to): from in [first_time, last_time], to at most last_time and not equal to
   /// from; a `to` below first_time (a negative timestep) means past the end.
   std::vector<std::pair<double, double>> pairs = {};
+  SigmaSpacing sigmas{};  ///< by sigma / alpha: Karras and others
+  /// Own levels sigma / alpha, strictly falling, in the schedule's range (up to 1 % outside is its
+  /// end). A last one of 0 is clean data, which is else added with `set_alpha_to_one`.
+  std::vector<double> own_sigmas = {};
 };
 
 namespace detail {
@@ -231,6 +240,23 @@ inline void check_pairs(const std::vector<std::pair<double, double>>& pairs,
   }
 }
 
+/// Whether the options pick levels, not times. Fails where they say both.
+inline bool picks_sigmas(const GridOptions& options) {
+  const bool rule = options.sigmas.rule != SigmaRule::none, own = !options.own_sigmas.empty();
+  if (!rule && !own) return false;
+  if (rule && own)
+    fail(text("own_sigmas has ", options.own_sigmas.size(),
+              " entries; with a rule in GridOptions::sigmas it must be empty"));
+  if (!options.timesteps.empty() || !options.pairs.empty())
+    fail(text("timesteps has ", options.timesteps.size(), " and pairs ", options.pairs.size(),
+              " entries; with ", own ? "own_sigmas" : "GridOptions::sigmas",
+              " both must be empty"));
+  require_enumerator("previous timestep", options.previous, 2);
+  if (options.previous == PreviousTimestep::stride)
+    fail("previous timestep is stride; steps between levels of sigma must be from_list");
+  return true;
+}
+
 /// The (from, to) times of every step; a `to` below range.first is past the end.
 inline std::vector<std::pair<double, double>> step_times(const TimeRange& range, int steps,
                                                          const GridOptions& options) {
@@ -284,6 +310,9 @@ Grid grid_on(const S& schedule, int steps, const GridOptions& options) {
   require_at_least("last_time of the schedule", range.last, range.first);
   range.starts_clean = knot_at(schedule, range.first).sigma == 0;
   if constexpr (DiscreteSchedule<S>) range.train_timesteps = schedule.train_timesteps();
+  if (picks_sigmas(options))
+    return Grid::through(sigma_knots(schedule, steps, options.sigmas, options.own_sigmas,
+                                     options.set_alpha_to_one, end_knot(schedule, true)));
   const Knot end = end_knot(schedule, options.set_alpha_to_one);
   std::vector<GridStep> grid;
   for (const auto& [from, to] : step_times(range, steps, options))
@@ -305,6 +334,12 @@ Grid grid_on(const S& schedule, int steps, const GridOptions& options) {
 /// (variance exploding) first_time is itself the last of the n. quadratic: the distances to
 /// first_time are the squares of even ones. The last step ends at first_time's knot, or, where
 /// that has noise and with `set_alpha_to_one`, at (1, 0), told the same time.
+///
+/// By levels (`GridOptions::sigmas`), on every schedule: n levels s = sigma / alpha, then clean
+/// data; without `set_alpha_to_one` n + 1 levels, so that every step leads to less noise. The knots
+/// have s to rounding and are told `schedule.time(-2 log s)`. Where the schedule itself ends at
+/// s = 0 or begins at s = infinity (zero terminal SNR), the rule's own end is the timestep next to
+/// it, or, in continuous time, the level a thousandth of the time range inside.
 ///
 /// Fails where an option or the number of steps is out of range, before anything is sampled.
 template <class S>
