@@ -15,6 +15,7 @@
 
 #include "golden_check/data.hpp"
 #include "golden_check/diffusers_tests.hpp"
+#include "golden_check/functions.hpp"
 #include "golden_check/guiders.hpp"
 #include "golden_check/loops.hpp"
 #include "golden_check/random.hpp"
@@ -48,8 +49,8 @@ void run_case(Report& report, const Json& one, std::size_t index) {
     golden::run_scheduler_config(report, one);
   else if (one.contains("timesteps") && one.contains("scheduler"))
     golden::run_timesteps(report, one, index);
-  else if (one.contains("function"))  // the dynamic shift of flow matching, time embeddings
-    report.skip(golden::text("misc/", index), one.at("function"));
+  else if (one.contains("function"))
+    golden::run_function(report, one, index);
   else
     throw std::runtime_error("the kind of case " + std::to_string(index) + " is not known");
 }

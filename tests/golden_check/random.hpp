@@ -3,13 +3,16 @@
 
 #include <diffusion/noise/philox.hpp>
 #include <diffusion/noise/torch_cpu_noise.hpp>
+#include <diffusion/noise/torch_cuda_noise.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <random>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -39,6 +42,19 @@ inline Numbers draw(diffusion::TorchCpuNoise& noise, const Json& one, const std:
 
 inline double tolerance_of_dtype(const Json& one) {
   return one.at("dtype") == "float64" ? 1e-9 : 1e-5;
+}
+
+/// One call of randn on a GPU.
+inline Numbers draw(diffusion::TorchCudaNoise& noise, const Json& one, std::size_t n) {
+  const auto fill = [&](auto zero) {
+    std::vector<decltype(zero)> values(n);
+    noise.fill(std::span(values));
+    return Numbers(values.begin(), values.end());
+  };
+  const std::string type = one.at("dtype");
+  if (type == "float64") return fill(0.0);
+  if (type == "float32") return fill(0.0F);
+  throw Unhandled("randn on a GPU in " + type + " is not checked");
 }
 
 inline diffusion::TorchCpuNoise seeded(const Json& one) {
@@ -109,6 +125,23 @@ inline void run_cpu_tensors(Report& report, const Json& list) {
                });
 }
 
+/// torch.randint: each number is a raw word modulo the range. Wide ranges take two words.
+inline void run_integers(Report& report, const Json& list) {
+  std::size_t index = 0;
+  for (const Json& one : list)
+    report.run(text("torch_randn/cpu_randint/", index++), 0, [&](Case& check) {
+      const auto low = one.at("low").get<std::int64_t>(), high = one.at("high").get<std::int64_t>();
+      const std::int64_t range = high - low;
+      if (range <= 0 || range >= std::int64_t{1} << 32)
+        throw Unhandled(text("randint in [", low, ", ", high, ") is not checked"));
+      std::mt19937 engine(static_cast<std::uint32_t>(one.at("seed").get<std::uint64_t>()));
+      Numbers got(one.at("n").get<std::size_t>());
+      for (double& number : got)
+        number = static_cast<double>(low + static_cast<std::int64_t>(engine()) % range);
+      check.compare("values", numbers(one.at("values")), got);
+    });
+}
+
 inline void run_raw_words(Report& report, const Json& list) {
   std::size_t index = 0;
   for (const Json& one : list)
@@ -132,24 +165,47 @@ inline void run_philox_blocks(Report& report, const Json& vectors) {
     });
 }
 
-inline void skip_all(Report& report, const char* name, const Json& list, const char* reason) {
-  for (std::size_t i = 0; i < list.size(); ++i) report.skip(text(name, "/", i), reason);
+/// What an independent computation says a GPU returns.
+inline void run_philox_randn(Report& report, const Json& vectors) {
+  std::size_t index = 0;
+  for (const Json& one : vectors)
+    report.run(name_of_draw("torch_randn/philox_cuda_randn", index++, one), 1e-5, [&](Case& check) {
+      diffusion::TorchCudaNoise noise(one.at("seed").get<std::uint64_t>(),
+                                      {.offset = one.at("offset").get<std::uint64_t>()});
+      check.compare("values", numbers(one.at("values")), draw(noise, one, one.at("n")));
+    });
+}
+
+/// What a GPU returned: n normals, some of which are listed, their sum, and seven more.
+inline void run_cuda_draws(Report& report, const Json& list) {
+  std::size_t index = 0;
+  for (const Json& one : list)
+    report.run(name_of_draw("torch_cuda_randn/cuda_randn", index++, one), 1e-5, [&](Case& check) {
+      diffusion::TorchCudaNoise noise(one.at("seed").get<std::uint64_t>());
+      const Numbers got = draw(noise, one, one.at("n"));
+      compare_listed(check, one, got);
+      if (one.contains("sum")) {
+        const auto count = static_cast<double>(got.size());
+        check.compare_absolutely("sum / n", {number(one.at("sum")) / count},
+                                 {std::accumulate(got.begin(), got.end(), 0.0) / count}, 1e-7);
+      }
+      check.compare("then_7", numbers(one.at("then_7")), draw(noise, one, 7));
+    });
 }
 
 inline void run_torch_randn(Report& report, const Json& file) {
   run_cpu_draws(report, file.at("cpu"));
   run_cpu_sequences(report, file.at("cpu_sequences"));
   run_cpu_tensors(report, file.at("cpu_generator_tensor"));
-  skip_all(report, "torch_randn/cpu_randint", file.at("cpu_randint"), "randint");
+  run_integers(report, file.at("cpu_randint"));
   run_raw_words(report, file.at("mt19937_raw_u32"));
   run_philox_blocks(report, file.at("philox4x32_10_block").at("vectors"));
-  skip_all(report, "torch_randn/philox_cuda_randn", file.at("philox_cuda_randn").at("vectors"),
-           "torch's CUDA generator");
+  run_philox_randn(report, file.at("philox_cuda_randn").at("vectors"));
 }
 
-/// The CPU half of the file that a GPU wrote: n normals, then seven more.
+/// The file that a machine with a GPU wrote, both halves: n normals, then seven more.
 inline void run_torch_cuda_randn(Report& report, const Json& file) {
-  skip_all(report, "torch_cuda_randn/cuda_randn", file.at("cuda_randn"), "torch's CUDA generator");
+  run_cuda_draws(report, file.at("cuda_randn"));
   std::size_t index = 0;
   for (const Json& one : file.at("cpu_randn"))
     report.run(name_of_draw("torch_cuda_randn/cpu_randn", index++, one), tolerance_of_dtype(one),
