@@ -79,7 +79,7 @@ Grid uniform_grid(double first, double last, int steps) {
   return Grid::through(knots);
 }
 
-SamplingPlan ancestral(const Grid& grid) { return ddim_plan(grid, {.eta = 1}); }
+SamplingPlan ancestral(const Grid& grid) { return make_plan(grid, DdimOptions{.eta = 1}); }
 
 /// Plans of which only levels and draws matter.
 SamplingPlan plan_of(std::vector<Stage> rows) {
@@ -325,7 +325,7 @@ TEST_CASE("More steps refine the same sample") {
     return Grid::through(knots);
   };
   const auto ddim = [&](int steps) { return ancestral(grid(steps)); };
-  const auto ddpm = [&](int steps) { return ddpm_plan(grid(steps), {}); };
+  const auto ddpm = [&](int steps) { return make_plan(grid(steps), DdpmOptions{}); };
   const auto differences = [&](const auto& make, const auto& noise_of) {
     std::vector<double> result;
     Points before;

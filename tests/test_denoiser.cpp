@@ -50,7 +50,7 @@ TEST_CASE("The three forms of a denoiser give the same bits") {
 TEST_CASE("A query tells the level, the stage, the step and the prediction type") {
   const SamplingPlan whole = DdimSampler{NoiseSchedule<>::linear(), {.steps = 10}}.plan();
   const Grid rest = DdimSampler{NoiseSchedule<>::linear(), {.steps = 10}}.grid().cut(4);
-  const SamplingPlan cut = ddim_plan(rest, {.steps = 10});
+  const SamplingPlan cut = make_plan(rest, DdimOptions{.steps = 10});
   for (const SamplingPlan* plan : {&whole, &cut}) {
     int asked = 0;
     const Matrix* seen = nullptr;

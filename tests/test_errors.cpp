@@ -234,7 +234,7 @@ const std::vector<Row> table = {
     {"weighs without asking", [] { rows({.ask = false, .x0 = 1}); }, {"stage 0", "does not ask"}},
     {"ddpm from clean data",
      [] {
-       ddpm_plan(steps({{1, 1, 0}, {0, 1, 0}}), {});
+       make_plan(steps({{1, 1, 0}, {0, 1, 0}}), DdpmOptions{});
      },
      {"sigma = 0", "sigma > 0"}},
     {"epsilon at zero SNR",

@@ -5,8 +5,8 @@
 // docs/**/*.md and examples/**/*.md.
 //  - A ```cpp block of README.md or docs/ stands, as lines in a row, in a file of docs/snippets/ or
 //    examples/, which are compiled; the white space around lines and empty lines do not count.
-//  - A block after a line that ends in "prints" is ```text, and stands in a docs/snippets/*.output,
-//    with which the output of a program is compared.
+//  - A block after a line that ends in "prints" is ```text, and stands in a docs/snippets/*.output
+//    or tests/data/explain/*.output, with which the output of a program is compared.
 //  - Every relative link and picture leads to a file, and to a heading where it names one.
 //  - Every page of docs/ can be reached from docs/README.md.
 //  - No line of prose is longer than 120 columns (blocks and tables are not prose).
@@ -254,8 +254,9 @@ inline std::vector<Fault> check_blocks(const fs::path& root, const std::vector<P
     for (const char* ending : {".cpp", ".hpp"})
       for (const std::string& file : files_below(root, folder, ending))
         code.push_back({file, code_lines(read_lines(root / file))});
-  for (const std::string& file : files_below(root, "docs/snippets", ".output"))
-    outputs.push_back({file, output_lines(read_lines(root / file))});
+  for (const char* folder : {"docs/snippets", "tests/data/explain"})
+    for (const std::string& file : files_below(root, folder, ".output"))
+      outputs.push_back({file, output_lines(read_lines(root / file))});
 
   std::vector<Fault> faults;
   const auto add = [&faults](const std::optional<Fault>& fault) {

@@ -125,6 +125,60 @@ def make_unet_config():
     write("unet_config", "bad-object", "[1e400]")
 
 
+# The other classes, each with keys that take it off its beaten track.
+SCHEDULERS = {
+    "DDIMParallel": {"num_train_timesteps": 70, "timestep_spacing": "trailing"},
+    "PNDM": {"num_train_timesteps": 300, "set_alpha_to_one": False, "steps_offset": 1},
+    "IPNDM": {"num_train_timesteps": 100},
+    "UniPCMultistep": {"num_train_timesteps": 200, "solver_order": 3, "solver_type": "bh1",
+                       "predict_x0": False, "final_sigmas_type": "sigma_min",
+                       "disable_corrector": [0, 2]},
+    "SASolver": {"num_train_timesteps": 150, "predictor_order": 3, "corrector_order": 2,
+                 "algorithm_type": "noise_prediction", "use_karras_sigmas": True},
+    "DPMSolverMultistep": {"num_train_timesteps": 120, "solver_order": 3, "use_lu_lambdas": True,
+                           "algorithm_type": "sde-dpmsolver++", "euler_at_final": True,
+                           "variance_type": None, "lambda_min_clipped": -5.1},
+    "DPMSolverMultistepInverse": {"num_train_timesteps": 100, "solver_type": "heun",
+                                  "use_exponential_sigmas": True},
+    "DPMSolverSinglestep": {"num_train_timesteps": 90, "solver_order": 3,
+                            "lower_order_final": False, "use_beta_sigmas": True},
+    "DEISMultistep": {"num_train_timesteps": 100, "solver_order": 3, "use_flow_sigmas": True,
+                      "flow_shift": 3, "prediction_type": "flow_prediction"},
+    "EDMDPMSolverMultistep": {"sigma_min": 0.01, "sigma_max": 20, "sigma_data": 0.7,
+                              "sigma_schedule": "exponential", "rho": 3, "solver_order": 3},
+    "CosineDPMSolverMultistep": {"sigma_min": 0.3, "sigma_max": 500, "solver_order": 1},
+    "EulerDiscrete": {"num_train_timesteps": 110, "interpolation_type": "log_linear",
+                      "use_karras_sigmas": True, "timestep_type": "continuous", "sigma_min": 0.1,
+                      "sigma_max": 9, "prediction_type": "v_prediction"},
+    "EulerAncestralDiscrete": {"num_train_timesteps": 60, "timestep_spacing": "leading",
+                               "rescale_betas_zero_snr": True},
+    "HeunDiscrete": {"num_train_timesteps": 80, "use_karras_sigmas": True, "clip_sample": True},
+    "LMSDiscrete": {"num_train_timesteps": 70, "use_exponential_sigmas": True},
+    "KDPM2Discrete": {"num_train_timesteps": 60, "use_beta_sigmas": True},
+    "KDPM2AncestralDiscrete": {"num_train_timesteps": 65, "steps_offset": 1},
+    "DPMSolverSDE": {"num_train_timesteps": 75, "noise_sampler_seed": 3},
+    "EDMEuler": {"sigma_min": 0.02, "sigma_max": 30, "final_sigmas_type": "sigma_min"},
+    "FlowMatchEulerDiscrete": {"shift": 3, "use_dynamic_shifting": True, "shift_terminal": 0.1,
+                               "time_shift_type": "linear", "stochastic_sampling": True},
+    "FlowMatchHeunDiscrete": {"num_train_timesteps": 500, "shift": 2},
+    "FlowMatchLCM": {"use_beta_sigmas": True, "invert_sigmas": True, "scale_factors": None},
+    "FlowMapEulerDiscrete": {"shift": 0.5},
+    "LTXEulerAncestralRF": {"eta": 0.5, "s_noise": 1.01},
+    "LCM": {"num_train_timesteps": 400, "original_inference_steps": 40, "timestep_scaling": 5},
+    "TCD": {"num_train_timesteps": 400, "original_inference_steps": 50},
+    "CMStochasticIterative": {"sigma_max": 20, "s_noise": 0.9, "clip_denoised": False},
+    "ConsistencyDecoder": {"sigma_data": 0.6},
+    "SCM": {"sigma_data": 0.4},
+    "UnCLIP": {"num_train_timesteps": 50, "variance_type": "learned_range"},
+    "DDPMWuerstchen": {"scaler": 2, "s": 0.01},
+    "CogVideoXDDIM": {"num_train_timesteps": 60, "snr_shift_scale": 1.5},
+    "CogVideoXDPM": {"num_train_timesteps": 60, "timestep_spacing": "trailing"},
+    "ScoreSdeVe": {"correct_steps": 2, "snr": 0.2, "sigma_max": 50},
+    "ScoreSdeVp": {"beta_min": 0.5, "beta_max": 10, "sampling_eps": 0.01},
+    "MiniMaxH3": {"shift": 5},
+}
+
+
 def make_scheduler_config():
     def put(name, fields):
         write("scheduler_config", name, json.dumps(fields))
@@ -152,6 +206,8 @@ def make_scheduler_config():
     put("betas-near-the-limits", scheduler("DDPM", num_train_timesteps=500, beta_start=2.3e-308,
                                            beta_end=1 - 2**-53))
     put("one-timestep", scheduler("DDIM", num_train_timesteps=1))
+    for name, fields in SCHEDULERS.items():
+        put("class-" + name.lower(), scheduler(name, **fields))
     put("bad-class", scheduler("Euler"))
     put("bad-number", scheduler("DDIM", beta_end=2))
     put("bad-integer", scheduler("DDIM", num_train_timesteps=1e300))

@@ -101,10 +101,18 @@ inline void require_supported(const std::string& scheduler) {
   if (std::find(known.begin(), known.end(), scheduler) == known.end()) throw Skip{scheduler};
 }
 
-/// The configuration of a case, in which infinities are strings.
+/// A configuration as JSON that can hold no infinity writes it, as the reader wants it.
+inline Json with_infinities(Json config) {
+  for (Json& value : config)
+    if (value == "inf" || value == "-inf" || value == "nan") value = number(value);
+  return config;
+}
+
+/// The configuration of a case.
 inline diffusion::DiffusersConfig config_of(const Json& one) {
   require_supported(one.at("scheduler"));
-  return diffusion::read_diffusers_config(one.at("config"), {.load_as = one.at("scheduler")});
+  return diffusion::read_diffusers_config(with_infinities(one.at("config")),
+                                          {.load_as = one.at("scheduler")});
 }
 
 /// Fails for keys that are not among those that the caller handles: nothing is passed over.
@@ -135,8 +143,9 @@ inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::Diffuser
     if (has("strength")) run.strength = number(set.at("strength"));
     if (has("original_inference_steps")) run.original_steps = set.at("original_inference_steps");
     if (has("max_timesteps")) run.max_timestep = number(set.at("max_timesteps"));
-    if (has("intermediate_timesteps"))
-      run.intermediate_timestep = number(set.at("intermediate_timesteps"));
+    if (set.contains("intermediate_timesteps"))  // null is not the default
+      run.intermediate_timestep =
+          has("intermediate_timesteps") ? number(set.at("intermediate_timesteps")) : 0;
   }
   const Json kwargs = one.value("step_kwargs", Json::object());
   require_keys(
@@ -145,7 +154,7 @@ inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::Diffuser
   const auto take = [&](const char* key, double& value) {
     if (kwargs.contains(key)) value = number(kwargs.at(key));
   };
-  take("eta", run.eta);
+  if (kwargs.contains("eta")) run.eta = number(kwargs.at("eta"));
   take("s_churn", run.s_churn);
   take("s_tmin", run.s_tmin);
   take("s_tmax", run.s_tmax);

@@ -58,24 +58,84 @@ Tensor<float> replay(const diffusion::SamplingPlan& plan, Tensor<float> x, Noise
   return x;
 }
 
+/// The same where the network sees the state itself although its class scales it.
+template <class Noise>
+Tensor<float> replay_unscaled(const diffusion::SamplingPlan& plan, Tensor<float> x, Noise&& noise,
+                              const diffusion::DiffusersConfig& config, const std::string& model) {
+  const auto ask = network<float>(model);
+  diffusion::Stepper run(plan, Eigen::TensorMap<Tensor<float>>(x.data(), x.dimensions()), noise,
+                         options_of(config));
+  while (!run.done()) {
+    if (run.asks()) ask(x, run.stage().at.t, run.output());
+    run.advance();
+  }
+  return x;
+}
+
+/// The same where the state itself is scaled for the network, at every ask, and the step goes on
+/// from the scaled one. A second ask in a step of the reference goes back to the step's start, so
+/// that there the scale only reaches the estimate.
+template <class Noise>
+Tensor<float> replay_scaled(const diffusion::SamplingPlan& plan, Tensor<float> x, Noise&& noise,
+                            const diffusion::DiffusersConfig& config, const std::string& model) {
+  const auto ask = network<float>(model);
+  diffusion::Stepper run(plan, Eigen::TensorMap<Tensor<float>>(x.data(), x.dimensions()), noise,
+                         options_of(config));
+  int step = -1;
+  while (!run.done()) {
+    const diffusion::Stage stage = run.stage();
+    const bool begins = stage.step != step;
+    step = stage.step;
+    const Tensor<float> before = x;
+    if (run.asks()) {
+      x = x * static_cast<float>(stage.input_scale);
+      ask(x, stage.at.t, run.output());
+    }
+    run.advance();
+    if (!begins && stage.ask && stage.x != 0)
+      x = x + before * static_cast<float>(stage.x * (1 - stage.input_scale));
+  }
+  return x;
+}
+
+/// The steps of a grid twice over: a second pass that keeps the first one's history.
+inline diffusion::Grid repeated(const diffusion::Grid& grid) {
+  std::vector<diffusion::GridStep> steps(grid.begin(), grid.end());
+  steps.insert(steps.end(), grid.begin(), grid.end());
+  return diffusion::Grid(std::move(steps));
+}
+
 inline void check_full_loop(Case& check, const Json& one) {
   const auto config = config_of(one);
   const auto run = run_of(one, config);
   const int begin = one.value("t_start", one.value("skip_first", 0));
-  const auto plan = config.plan(config.grid<float>(run).cut(begin), run);
+  const auto grid = config.grid<float>(run).cut(begin);
+  const auto plan = config.plan(one.at("loop") == "standard_twice" ? repeated(grid) : grid, run);
 
   Tensor<float> x = dummy_sample(shape_of(one.at("shape")));
   if (one.at("multiply_init_noise_sigma").get<bool>())
-    x = x * static_cast<float>(plan.traits().initial_scale);
+    x = x * static_cast<float>(config.plan<float>(run).traits().initial_scale);
   if (one.contains("t_start")) {
     const Tensor<float> clean = x;
     diffusion::add_noise(clean, dummy_sample(shape_of(one.at("shape")), true),
                          config.level<float>(plan[0].at.t, run), x);
   }
-  check.compare("steps", number(one.at("steps")), plan.steps());
-  const Json& seed = one.at("seed");
-  diffusion::TorchCpuNoise noise(seed.is_null() ? 0 : seed.get<std::uint64_t>());
-  x = replay(plan, std::move(x), noise, config, one.at("model"));
+  check.compare("steps", number(one.at("steps")),
+                one.at("loop") == "sde_ve" ? plan.steps() : plan.size());
+  const auto run_with = [&](auto& noise) {
+    const std::string scaling = one.at("scale_model_input"), model = one.at("model");
+    if (scaling == "in_place") return replay_scaled(plan, std::move(x), noise, config, model);
+    if (scaling == "none") return replay_unscaled(plan, std::move(x), noise, config, model);
+    return replay(plan, std::move(x), noise, config, model);
+  };
+  if (one.contains("noise")) {
+    diffusion::RecordedNoise noise(tensors(one.at("noise")));
+    x = run_with(noise);
+  } else {
+    const Json& seed = one.at("seed");
+    diffusion::TorchCpuNoise noise(seed.is_null() ? 0 : seed.get<std::uint64_t>());
+    x = run_with(noise);
+  }
   compare_with_test(check, one, sum_of_magnitudes(x), static_cast<double>(x.size()));
 }
 
@@ -103,24 +163,31 @@ inline void check_batch_step(Case& check, const Json& one) {
   compare_with_test(check, one, sum, count);
 }
 
-/// The variance of the noise of one step: DDPM's from t to t - 1, DDIM's (at eta = 1) between two
-/// given timesteps.
-inline double variance_of_step(const diffusion::DiffusersConfig& config, const Numbers& times) {
+/// What the class calls the variance of one step, DDPM's and unCLIP's from t to t - 1, DDIM's (at
+/// eta = 1) between two given timesteps. Of fixed_small_log it is the deviation; where a variance
+/// is predicted, its logarithm.
+inline double variance_of_step(const diffusion::DiffusersConfig& config, const Json& one) {
+  const Numbers times = numbers(one.at("timesteps"));
   const auto schedule = config.schedule<float>();
   const double from = times.at(0);
   const double to = times.size() > 1 ? times[1] : from - 1;
   const diffusion::Knot clean{-1, 1, 0};
   const diffusion::Grid grid({{schedule.knot(from), to < 0 ? clean : schedule.knot(to)}});
   const auto plan = config.plan(grid, {.steps = 1, .eta = 1});
+  if (one.contains("predicted_variance")) {
+    const auto& scale = plan[0].noise_scale;
+    return 2 * (scale.offset + scale.slope * number(one.at("predicted_variance")));
+  }
   const diffusion::Term& noise = plan[0].noise[0];
-  return noise.source < 0 ? 0 : noise.weight * noise.weight;
+  const double deviation = noise.source < 0 ? 0 : noise.weight;
+  const bool is_root = config.resolved.value("variance_type", "") == "fixed_small_log";
+  return is_root ? deviation : deviation * deviation;
 }
 
 inline void check_variance(Case& check, const Json& one) {
   const auto config = config_of(one);
   check.compare_absolutely("variance", {number(one.at("expected"))},
-                           {variance_of_step(config, numbers(one.at("timesteps")))},
-                           number(one.at("tolerance")));
+                           {variance_of_step(config, one)}, number(one.at("tolerance")));
 }
 
 inline void check_test_timesteps(Case& check, const Json& one) {
@@ -129,7 +196,7 @@ inline void check_test_timesteps(Case& check, const Json& one) {
   Numbers previous;
   for (const diffusion::Stage& stage : plan.stages()) previous.push_back(stage.to.t);
   if (one.contains("expected_timesteps"))
-    check.compare("timesteps", numbers(one.at("expected_timesteps")), timesteps_of(plan));
+    check.compare("timesteps", numbers(one.at("expected_timesteps")), config.timesteps(plan));
   if (one.contains("expected_previous_timestep"))
     check.compare("previous timesteps", numbers(one.at("expected_previous_timestep")), previous);
 }

@@ -120,8 +120,8 @@ inline void check_thresholding(Case& check, const Json& one) {
   const auto clipping = diffusion::Clipping::dynamic(number(one.at("dynamic_thresholding_ratio")),
                                                      number(one.at("sample_max_value")));
   const auto schedule = diffusion::NoiseSchedule<>::linear();
-  const auto plan =
-      diffusion::ddim_plan(diffusion::make_grid(schedule, 1), {.steps = 1, .clipping = clipping});
+  const auto plan = diffusion::make_plan(diffusion::make_grid(schedule, 1),
+                                         diffusion::DdimOptions{.steps = 1, .clipping = clipping});
   diffusion::SampleOptions options;
   options.prediction_type = diffusion::PredictionType::sample;
   Trajectory expected;

@@ -23,6 +23,8 @@ struct Trajectory {
   std::vector<int> steps;  ///< after which stages the state is known
   std::vector<Numbers> states;
   std::vector<Numbers> predictions;  ///< x0 of the same stages; an empty one is not known
+  bool predicts_means = false;       ///< they are the states without the stage's noise instead
+  bool bounded = false;              ///< they are LCM's answers c_skip x + c_out x0 instead
   std::vector<int> noise_steps;      ///< the stage that drew each noise tensor
 };
 
@@ -43,7 +45,45 @@ inline Trajectory trajectory_of(const Json& one) {
     if (expected.predictions.size() != expected.steps.size())
       throw std::runtime_error("pred_original_sample and trajectory have different lengths");
   }
+  // Where churn comes after the ask, what the reference gives belongs to a state that the network
+  // has not seen.
+  if (one.value("step_kwargs", Json::object()).contains("s_churn"))
+    for (std::size_t k = 0; k < expected.predictions.size(); ++k)
+      if (std::count(expected.noise_steps.begin(), expected.noise_steps.end(), expected.steps[k]))
+        expected.predictions[k].clear();
   return expected;
+}
+
+/// The same where a step has several stages, of which each draws once and the last one's result is
+/// known.
+inline Trajectory by_last_stage(const Trajectory& by_step, int stages) {
+  Trajectory expected = by_step;
+  for (int& step : expected.steps) step = (step + 1) * stages - 1;
+  for (std::size_t k = 0; k < expected.noise_steps.size(); ++k) {
+    const auto begin = by_step.noise_steps.begin(), here = begin + static_cast<std::ptrdiff_t>(k);
+    const auto before = std::count(begin, here, *here);
+    expected.noise_steps[k] = *here * stages + static_cast<int>(before);
+  }
+  return expected;
+}
+
+/// The state without the noise that the stage has added to it.
+template <class Scalar>
+Numbers mean_of(const Tensor<Scalar>& state, const diffusion::Stage& stage,
+                const std::vector<Numbers>& draws) {
+  Numbers mean = numbers(state);
+  for (const diffusion::Term& term : stage.noise)
+    if (term.source >= 0)
+      for (std::size_t i = 0; i < mean.size(); ++i)
+        mean[i] -= term.weight * draws.at(static_cast<std::size_t>(term.source))[i];
+  return mean;
+}
+
+/// What a stage of LCM noises: its weights on state and x0, divided by alpha'.
+inline Numbers bounded(const diffusion::Stage& stage, const Numbers& state, Numbers x0) {
+  for (std::size_t i = 0; i < x0.size(); ++i)
+    x0[i] = (stage.x * state[i] + stage.x0 * x0[i]) / stage.to.alpha;
+  return x0;
 }
 
 /// A stage in words: its row of the plan, and how the network's output is read there.
@@ -61,11 +101,11 @@ inline std::string describe(const diffusion::PlanView& plan, int stage,
 /// x0, the state, and how much noise was drawn.
 template <class Scalar, class Ask>
 void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar> x,
-                 std::vector<Numbers> noise, const diffusion::SampleOptions& options,
+                 const std::vector<Numbers>& noise, const diffusion::SampleOptions& options,
                  const Trajectory& expected, const Ask& ask) {
   check.require(noise.size() == expected.noise_steps.size(),
                 "noise and noise_step have different lengths");
-  diffusion::RecordedNoise recorded(std::move(noise));
+  diffusion::RecordedNoise recorded(noise);
   diffusion::Stepper run(plan, std::move(x), recorded, options);
   std::size_t known = 0;
   while (!run.done()) {
@@ -76,8 +116,13 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
       check.compare(text(what, " of step ", stage), wanted, got,
                     [&] { return describe(plan, stage, options.prediction_type); });
     };
-    if (compares && !expected.predictions.empty() && !expected.predictions[known].empty())
-      compare("pred_original_sample", expected.predictions[known], numbers(run.preview()));
+    const bool predicts =
+        compares && !expected.predictions.empty() && !expected.predictions[known].empty();
+    if (predicts && !expected.predicts_means) {
+      const Numbers x0 = numbers(run.preview());
+      compare("pred_original_sample", expected.predictions[known],
+              expected.bounded ? bounded(plan[stage], numbers(run.state()), x0) : x0);
+    }
 
     const std::size_t left = recorded.remaining();
     run.advance();
@@ -86,6 +131,9 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
     if (drawn != wanted)
       check.require(
           false, text("step ", stage, " draws ", drawn, " tensors of noise instead of ", wanted));
+    if (predicts && expected.predicts_means)
+      compare("pred_original_sample", expected.predictions[known],
+              mean_of(run.state(), plan[stage], noise));
     if (compares) compare("trajectory", expected.states[known++], numbers(run.state()));
   }
   check.require(known == expected.steps.size(),
@@ -123,7 +171,7 @@ void check_loop(Case& check, const Json& one) {
   const auto run = run_of(one, config);
   const auto grid = config.grid<Scalar>(run);
   const auto whole = config.plan(grid, run);
-  compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(whole));
+  compare_timesteps(check, numbers(one.at("timesteps")), config.timesteps(whole));
   check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
                 whole.traits().initial_scale);
   compare_sigmas(check, one, config.sigmas<Scalar>(run));
@@ -136,8 +184,12 @@ void check_loop(Case& check, const Json& one) {
                                      ? config.level<Scalar>(whole[begin].at.t, run)
                                      : diffusion::Knot{});
   const auto model = network<Scalar>(one.at("model"));
-  compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config),
-              trajectory_of(one),
+  const std::string loop = one.at("loop");
+  Trajectory expected = trajectory_of(one);
+  expected.bounded = config.class_name == "LCMScheduler";
+  expected.predicts_means = loop == "sde_ve" || loop == "sde_vp";
+  if (loop == "sde_ve") expected = by_last_stage(expected, plan.size() / plan.steps());
+  compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config), expected,
               [&](const Tensor<Scalar>& z, const diffusion::Query& query, Tensor<Scalar>& out) {
                 model(z, query.t, out);
               });

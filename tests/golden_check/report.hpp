@@ -143,8 +143,8 @@ class Report {
   /// With a name: only that case is run, and what differs is explained.
   explicit Report(std::optional<std::string> explained) : explained_(std::move(explained)) {}
 
-  /// Runs `check(case)`, which compares, or throws `Skip`. Other exceptions, the library's errors and
-  /// what is wrong with the case itself, are failures of this case alone.
+  /// Runs `check(case)`, which compares, or throws `Skip`. Other exceptions, the library's errors
+  /// and what is wrong with the case itself, are failures of this case alone.
   template <class Check>
   void run(const std::string& name, double tolerance, const Check& check) {
     if (explained_ && *explained_ != name) return;

@@ -89,7 +89,7 @@ template <class Scalar>
 void check_timesteps(Case& check, const Json& one) {
   const auto config = config_of(one);
   const auto plan = config.plan<Scalar>(run_of(one, config));
-  compare_timesteps(check, numbers(one.at("timesteps")), timesteps_of(plan));
+  compare_timesteps(check, numbers(one.at("timesteps")), config.timesteps(plan));
   compare_sigmas(check, one, config.sigmas<Scalar>(run_of(one, config)));
   if (one.contains("init_noise_sigma"))
     check.compare("init_noise_sigma", number(one.at("init_noise_sigma")),
@@ -113,24 +113,67 @@ inline void run_timesteps(Report& report, const Json& one, std::size_t index) {
              });
 }
 
+/// The times at which add_noise puts the noise: those given, or, where the class goes by its place
+/// in the run, that of the step where it stands.
+inline Numbers noising_times(const Json& one, const diffusion::DiffusersConfig& config,
+                             const diffusion::DiffusersRun& run) {
+  Numbers times = numbers(one.at("timesteps"));
+  if (times.size() == 1) times.resize(one.at("shape")[0].get<std::size_t>(), times[0]);
+  if (!one.contains("begin_index")) return times;
+  const int place = one.at("begin_index").get<int>() + one.value("steps_taken_before", 0);
+  const auto told = config.timesteps(config.plan(run));
+  return Numbers(times.size(), told.at(static_cast<std::size_t>(place)));
+}
+
+/// alpha * sample + sigma * noise, each sample of the batch at its own level.
+template <class Scalar, class Level>
+Numbers mix(const Tensor<Scalar>& sample, const Tensor<Scalar>& noise, const Numbers& times,
+            const Level& level) {
+  const Eigen::Index batch = sample.dimension(0), size = sample.size() / batch;
+  const Shape one{1, sample.dimension(1), sample.dimension(2), sample.dimension(3)};
+  Numbers mixed;
+  for (Eigen::Index b = 0; b < batch; ++b) {
+    const auto slice = [&](const Tensor<Scalar>& all) {
+      Tensor<Scalar> part(one);
+      std::copy_n(all.data() + b * size, size, part.data());
+      return part;
+    };
+    Tensor<Scalar> out(one);
+    const auto own = (std::min)(static_cast<std::size_t>(b), times.size() - 1);  // or one for all
+    const diffusion::Knot knot = level(times.at(own));
+    diffusion::add_noise(slice(sample), slice(noise), knot, out);
+    for (const double x : numbers(out)) mixed.push_back(x);
+  }
+  return mixed;
+}
+
 template <class Scalar>
 void check_add_noise(Case& check, const Json& one) {
   const auto config = config_of(one);
-  for (const char* key : {"begin_index", "steps_taken_before"})
-    if (one.contains(key))
-      throw Unhandled(std::string("\"") + key + "\" is not handled for this scheduler");
+  const auto run = one.contains("set_timesteps") ? run_of(one, config) : diffusion::DiffusersRun{};
   const Shape shape = shape_of(one.at("shape"));
   const auto sample = tensor<Scalar>(numbers(one.at("sample")), shape);
   const auto noise = tensor<Scalar>(numbers(one.at("noise")), shape);
-  const Numbers times = numbers(one.at("timesteps"));
-  if (!config.betas) throw Unhandled("add_noise of a class without betas");
-  const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
+  if (!config.method.level && !one.contains("begin_index")) {
+    const diffusion::ForwardDiffusion<Scalar> forward(config.schedule<Scalar>());
+    const Numbers times = numbers(one.at("timesteps"));
+    check.compare("noisy", numbers(one.at("noisy")),
+                  numbers(forward.add_noise(sample, noise, times)));
+    if (!one.contains("velocity")) return;
+    check.compare(
+        "velocity", numbers(one.at("velocity")),
+        numbers(forward.training_target(diffusion::PredictionType::v, sample, noise, times)));
+    return;
+  }
   check.compare("noisy", numbers(one.at("noisy")),
-                numbers(forward.add_noise(sample, noise, times)));
+                mix(sample, noise, noising_times(one, config, run),
+                    [&](double t) { return config.level<Scalar>(t, run); }));
   if (!one.contains("velocity")) return;
-  check.compare(
-      "velocity", numbers(one.at("velocity")),
-      numbers(forward.training_target(diffusion::PredictionType::v, sample, noise, times)));
+  check.compare("velocity", numbers(one.at("velocity")),
+                mix(noise, sample, numbers(one.at("timesteps")), [&](double t) {
+                  const diffusion::Knot at = config.velocity_level<Scalar>(t, run);
+                  return diffusion::Knot{at.t, at.alpha, -at.sigma};
+                }));
 }
 
 inline void run_add_noise(Report& report, const Json& one, std::size_t index) {
@@ -156,7 +199,7 @@ void check_config_tables(Case& check, const diffusion::DiffusersConfig& config,
                          const diffusion::DiffusersRun& run, const Json& expected,
                          const std::string& precision) {
   const auto plan = config.plan<Scalar>(run);
-  compare_ends(check, precision + " timesteps", expected.at("timesteps"), timesteps_of(plan));
+  compare_ends(check, precision + " timesteps", expected.at("timesteps"), config.timesteps(plan));
   check.compare(precision + " init_noise_sigma", number(expected.at("init_noise_sigma")),
                 plan.traits().initial_scale);
   if (expected.contains("sigmas") && !expected.at("sigmas").is_null())
@@ -175,7 +218,8 @@ inline void check_config_keys(Case& check, const Json& one,
     if (note.kind == diffusion::DiffusersNote::Kind::ignored) ignored.insert(note.key);
   check.require(ignored == one.at("ignored_keys").get<std::set<std::string>>(),
                 "ignored_keys: not those that are expected");
-  const auto resolved = diffusion::read_diffusers_config(one.at("resolved_config"));
+  const auto resolved =
+      diffusion::read_diffusers_config(with_infinities(one.at("resolved_config")));
   check.require(resolved.class_name == config.class_name, "resolved_config: another class");
   check.require(resolved.prediction_type == config.prediction_type,
                 "resolved_config: another prediction_type");

@@ -27,12 +27,14 @@ Real quantile(std::span<Real> values, double q) {
   return low + static_cast<Real>(fraction) * (high - low);
 }
 
-/// The threshold s of dynamic thresholding: the quantile of |x0|, held within [1, maximum]. The
-/// estimate is then clamped to [-s, s] and divided by s (Saharia et al. 2022, arXiv 2205.11487,
-/// section 2.3). Takes the absolute values of one sample and reorders them.
+/// The threshold s of dynamic thresholding: the quantile of |x0|, held within [1, maximum]; a
+/// maximum below 1 is s itself. The estimate is then clamped to [-s, s] and divided by s (Saharia
+/// et al. 2022, arXiv 2205.11487, section 2.3). Takes the absolute values of one sample and
+/// reorders them.
 template <class Real>
 Real dynamic_threshold(std::span<Real> absolute, double ratio, double maximum) {
-  return std::clamp(quantile(absolute, ratio), Real{1}, static_cast<Real>(maximum));
+  const Real least = (std::max)(quantile(absolute, ratio), Real{1});
+  return (std::min)(least, static_cast<Real>(maximum));
 }
 
 }  // namespace diffusion

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -165,6 +166,18 @@ class ConfigKeys {
     return resolve(key, value->get<bool>());
   }
 
+  /// A flag that a configuration may give by an old name, which then is the one that counts.
+  bool renamed_flag(const char* key, const char* old_name, bool otherwise) {
+    const bool value = flag(key, otherwise);
+    asked_.insert(old_name);
+    if (!has(old_name)) return value;  // null is as if it were missing
+    const bool used = flag(old_name, value);
+    resolved_.erase(old_name);
+    if (has(key))
+      note(DiffusersNote::Kind::overruled, key, text(old_name, ", its old name, is used instead"));
+    return resolve(key, used);
+  }
+
   double number(const char* key, double otherwise, const NumberLimit& limit) {
     const nlohmann::json* value = find(key);
     if (!value) return resolve(key, otherwise);
@@ -172,6 +185,14 @@ class ConfigKeys {
     if (!value->is_number() || !(number >= limit.low && number <= limit.high))
       reject(key, *value, limit.words);
     return resolve(key, number);
+  }
+
+  /// A number, or nothing where the key is missing or null.
+  std::optional<double> optional_number(const char* key, const NumberLimit& limit) {
+    if (has(key)) return number(key, limit.low, limit);
+    asked_.insert(key);
+    resolved_[key] = nullptr;
+    return std::nullopt;
   }
 
   int integer(const char* key, int otherwise, int low, int high) {
@@ -199,6 +220,15 @@ class ConfigKeys {
     reject(key, value ? *value : nlohmann::json(otherwise), "it must be one of " + names);
   }
 
+  /// One of the choices, or nothing where the key is missing or null.
+  template <class T>
+  std::optional<T> optional_choice(const char* key, std::span<const Named<T>> choices) {
+    if (has(key)) return choice<T>(key, "", choices);
+    asked_.insert(key);
+    resolved_[key] = nullptr;
+    return std::nullopt;
+  }
+
   /// Variances in (0, 1), of which the last may be 1; empty where the key is missing or null.
   std::vector<double> betas(const char* key, std::size_t longest) {
     const nlohmann::json* value = find(key);
@@ -214,6 +244,25 @@ class ConfigKeys {
         reject(text(key, "[", numbers.size(), "]"), entry,
                last ? "it must be above 0 and at most 1" : "it must lie strictly between 0 and 1");
       numbers.push_back(beta);
+    }
+    return numbers;
+  }
+
+  /// A list of numbers, each within the limit; empty where the key is missing or null, which is
+  /// then resolved as `otherwise`.
+  std::vector<double> numbers(const char* key, const NumberLimit& limit,
+                              const nlohmann::json& otherwise, std::size_t longest) {
+    const nlohmann::json* value = find(key);
+    resolved_[key] = has(key) ? *value : otherwise;
+    if (!has(key)) return {};
+    if (!value->is_array() || value->size() > longest)
+      reject(key, *value, text("it must be null or a list of at most ", longest, " numbers"));
+    std::vector<double> numbers;
+    for (const nlohmann::json& entry : *value) {
+      const double number = entry.is_number() ? entry.get<double>() : limit.low;
+      if (!entry.is_number() || !(number >= limit.low && number <= limit.high))
+        reject(text(key, "[", numbers.size(), "]"), entry, limit.words);
+      numbers.push_back(number);
     }
     return numbers;
   }

@@ -2,13 +2,26 @@
 #define DIFFUSION_INTEROP_DIFFUSERS_CONFIG_HPP
 
 #include <diffusion/interop/diffusers/ddpm_ddim.hpp>
+#include <diffusion/interop/diffusers/dpm_classes.hpp>
+#include <diffusion/interop/diffusers/edm_dpm_classes.hpp>
+#include <diffusion/interop/diffusers/edm_euler_class.hpp>
+#include <diffusion/interop/diffusers/few_step_classes.hpp>
+#include <diffusion/interop/diffusers/flow_classes.hpp>
+#include <diffusion/interop/diffusers/karras_classes.hpp>
 #include <diffusion/interop/diffusers/minimax_class.hpp>
+#include <diffusion/interop/diffusers/pndm_classes.hpp>
+#include <diffusion/interop/diffusers/prior_classes.hpp>
+#include <diffusion/interop/diffusers/sde_classes.hpp>
+#include <diffusion/interop/diffusers/unipc_sa_classes.hpp>
+#include <diffusion/interop/diffusers/video_classes.hpp>
 #include <diffusion/interop/diffusers_keys.hpp>
 #include <diffusion/interop/diffusers_types.hpp>
+#include <diffusion/interop/diffusers_unsupported.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -42,46 +55,47 @@ inline constexpr DiffusersClass diffusers_classes[] = {
     {"DDIMScheduler", read_ddim},
     {"DDIMParallelScheduler", read_ddim},
     {"DDIMInverseScheduler", read_ddim_inverse},
+    {"PNDMScheduler", read_pndm},
+    {"IPNDMScheduler", read_ipndm},
+    {"UniPCMultistepScheduler", read_unipc},
+    {"SASolverScheduler", read_sa_solver},
+    {"DPMSolverMultistepScheduler", read_dpm_multistep},
+    {"DPMSolverMultistepInverseScheduler", read_dpm_inverse},
+    {"DPMSolverSinglestepScheduler", read_dpm_singlestep},
+    {"DEISMultistepScheduler", read_deis},
+    {"EDMDPMSolverMultistepScheduler", read_edm_dpm},
+    {"CosineDPMSolverMultistepScheduler", read_cosine_dpm},
+    {"EulerDiscreteScheduler", read_euler},
+    {"EulerAncestralDiscreteScheduler", read_euler_ancestral},
+    {"HeunDiscreteScheduler", read_heun},
+    {"LMSDiscreteScheduler", read_lms},
+    {"KDPM2DiscreteScheduler", read_kdpm2},
+    {"KDPM2AncestralDiscreteScheduler", read_kdpm2_ancestral},
+    {"DPMSolverSDEScheduler", read_dpm_solver_sde},
+    {"EDMEulerScheduler", read_edm_euler},
+    {"FlowMatchEulerDiscreteScheduler", read_flow_euler},
+    {"FlowMatchHeunDiscreteScheduler", read_flow_heun},
+    {"FlowMatchLCMScheduler", read_flow_lcm},
+    {"FlowMapEulerDiscreteScheduler", read_flow_map},
+    {"LTXEulerAncestralRFScheduler", read_ltx_ancestral},
+    {"LCMScheduler", read_lcm},
+    {"TCDScheduler", read_tcd},
+    {"CMStochasticIterativeScheduler", read_consistency},
+    {"ConsistencyDecoderScheduler", read_consistency_decoder},
+    {"SCMScheduler", read_scm},
+    {"UnCLIPScheduler", read_unclip},
+    {"DDPMWuerstchenScheduler", read_wuerstchen},
+    {"CogVideoXDDIMScheduler", read_cogvideox_ddim},
+    {"CogVideoXDPMScheduler", read_cogvideox_dpm},
+    {"ScoreSdeVeScheduler", read_ve_sde},
+    {"ScoreSdeVpScheduler", read_vp_sde},
     {"MiniMaxH3Scheduler", read_minimax},
 };
 
-inline std::string listed_class_names() {
-  std::string names;
-  for (const DiffusersClass& known : diffusers_classes)
-    names += (names.empty() ? "" : ", ") + std::string(known.name);
+inline std::vector<std::string_view> class_names() {
+  std::vector<std::string_view> names;
+  for (const DiffusersClass& known : diffusers_classes) names.push_back(known.name);
   return names;
-}
-
-/// The edit distance of two words.
-inline std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t corner = row[0]++;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = corner + (a[i] == b[j] ? 0 : 1);
-      corner = row[j + 1];
-      row[j + 1] = (std::min)({replaced, row[j] + 1, corner + 1});
-    }
-  }
-  return row.back();
-}
-
-/// The supported class that is most like `name`: of a few that are known to be kin, that one; else
-/// the nearest in spelling.
-inline std::string_view nearest_class(std::string_view name) {
-  constexpr std::pair<std::string_view, std::string_view> kin[] = {
-      {"RePaintScheduler", "DDPMScheduler"},
-      {"KarrasVeScheduler", "EDMEulerScheduler"},
-  };
-  for (const auto& [unsupported, nearest] : kin)
-    if (name == unsupported) return nearest;
-  if (name.starts_with("Flax")) name.remove_prefix(4);
-  std::string_view nearest;
-  for (const DiffusersClass& known : diffusers_classes)
-    if (nearest.empty() || distance(name, known.name) < distance(name, nearest))
-      nearest = known.name;
-  return nearest;
 }
 
 inline const DiffusersClass& diffusers_class(const nlohmann::json& object,
@@ -89,19 +103,18 @@ inline const DiffusersClass& diffusers_class(const nlohmann::json& object,
   nlohmann::json name = load_as;
   if (load_as.empty()) {
     if (!object.contains("_class_name"))
-      fail("_class_name is missing; it must be one of " + listed_class_names() +
-           ", unless the class is named otherwise");
+      fail(
+          "_class_name is missing; it must name the scheduler class, such as \"DDIMScheduler\", "
+          "unless a class is chosen to read the file (load_as)");
     name = object.at("_class_name");
+    if (!name.is_string())
+      fail(text("_class_name is ", shown(name),
+                "; it must be the name of a scheduler class, such as \"DDIMScheduler\""));
   }
   for (const DiffusersClass& known : diffusers_classes)
     if (name == known.name) return known;
-  std::string nearest;
-  if (name.is_string())
-    nearest = text("; the nearest that is supported is ",
-                   nearest_class(name.get_ref<const std::string&>()),
-                   ", which reads the file if it is named instead (load_as)");
-  fail(text(load_as.empty() ? "_class_name" : "the scheduler class", " is ", shown(name), nearest,
-            "; supported are ", listed_class_names()));
+  fail(text(load_as.empty() ? "_class_name" : "the scheduler class", " is ", shown(name), "; ",
+            unsupported(name.get_ref<const std::string&>(), class_names())));
 }
 
 }  // namespace detail
@@ -112,7 +125,7 @@ inline DiffusersConfig load_diffusers_config(const std::filesystem::path& path,
 /// The scheduler classes that can be read.
 inline std::vector<std::string> diffusers_class_names() {
   std::vector<std::string> names;
-  for (const auto& known : detail::diffusers_classes) names.emplace_back(known.name);
+  for (const std::string_view name : detail::class_names()) names.emplace_back(name);
   return names;
 }
 
@@ -145,7 +158,11 @@ inline DiffusersConfig DiffusersConfig::with(const std::string& key, nlohmann::j
   if (defaults != changed.end())  // the key is no longer its class's default
     defaults->erase(std::remove(defaults->begin(), defaults->end(), nlohmann::json(key)),
                     defaults->end());
-  return read_diffusers_config(changed, {.behaviour = behaviour, .load_as = class_name});
+  DiffusersConfig config =
+      read_diffusers_config(changed, {.behaviour = behaviour, .load_as = class_name});
+  for (const DiffusersNote& note : notes)  // what the pipeline's index said
+    if (note.key == "_class_name") config.notes.push_back(note);
+  return config;
 }
 
 /// Reads a configuration from the text of its file: JSON, where Infinity, -Infinity and NaN may
@@ -158,68 +175,91 @@ inline DiffusersConfig parse_diffusers_config(std::string_view text,
 namespace detail {
 
 inline std::string content_of(const std::filesystem::path& file) {
-  std::error_code no_such_file;
-  if (!std::filesystem::is_regular_file(file, no_such_file))
+  constexpr std::uintmax_t largest = 64 << 20;
+  std::error_code failed;
+  if (std::filesystem::is_directory(file, failed))
+    fail(file.string() +
+         " is a folder with neither scheduler_config.json nor model_index.json in it");
+  if (!std::filesystem::is_regular_file(file, failed))
     fail(text("there is no file ", file.string(),
               "; a diffusers model keeps it as scheduler/scheduler_config.json"));
+  if (const auto size = std::filesystem::file_size(file, failed); !failed && size > largest)
+    fail(text(file.string(), " has ", size, " bytes; a configuration has at most ", largest));
   std::ifstream stream(file, std::ios::binary);
   std::string content{std::istreambuf_iterator<char>(stream), {}};
   if (stream.bad() || !stream.is_open()) fail("cannot read " + file.string());
   return content;
 }
 
+/// The schedulers of a pipeline, in words.
+inline std::string listed_schedulers(const nlohmann::json& index) {
+  std::string names;
+  for (const auto& [key, value] : index.items())
+    if (value.is_array() && value.size() == 2 && value[1].is_string() &&
+        value[1].get_ref<const std::string&>().ends_with("Scheduler"))
+      names += (names.empty() ? "" : ", ") + printable(key);
+  if (names.empty()) return "it names no scheduler";
+  return "its schedulers are " + printable(names);
+}
+
 /// The scheduler class that a pipeline's model_index.json names for a component.
 inline std::string indexed_class(const nlohmann::json& index, const std::string& component) {
   const auto entry = index.find(component);
-  if (entry == index.end()) {
-    std::string others;
-    for (const auto& [key, value] : index.items())
-      if (key.find("scheduler") != std::string::npos) others += (others.empty() ? "" : ", ") + key;
-    fail(text("model_index.json has no component \"", printable(component), "\"; ",
-              others.empty() ? "it names no scheduler" : "its schedulers are " + others));
-  }
-  if (!entry->is_array() || entry->size() != 2 || !(*entry)[1].is_string())
-    fail(text(component, " of model_index.json is ", shown(*entry),
+  if (entry == index.end())
+    fail(text("there is no component \"", printable(component), "\"; ", listed_schedulers(index)));
+  if (!entry->is_array() || entry->size() != 2)
+    fail(text(printable(component), " is ", shown(*entry),
               "; it must be a pair of library and class name"));
-  return (*entry)[1].get<std::string>();
+  const nlohmann::json& name = (*entry)[1];
+  if (name.is_null())  // [null, null]: an optional component
+    fail(text(printable(component), " is ", shown(*entry), ": the pipeline was saved without it; ",
+              listed_schedulers(index)));
+  if (!name.is_string() || name.get_ref<const std::string&>().empty())
+    fail(text("the class of ", printable(component), " is ", shown(name),
+              "; it must be a class name"));
+  return std::string(without_flax(name.get_ref<const std::string&>()));
 }
 
 /// A pipeline's folder: the class is the one that its index names, whatever the file says.
 inline DiffusersConfig load_indexed(const std::filesystem::path& folder, DiffusersReading reading) {
   const std::filesystem::path index = folder / "model_index.json";
+  const std::string content = content_of(index);
+  const bool chosen = !reading.load_as.empty();
   std::string named;
   try {
-    named = indexed_class(parse_python_object(content_of(index)), reading.component);
+    named = indexed_class(parse_python_object(content), reading.component);
+    if (!chosen) reading.load_as = diffusers_class({}, named).name;
   } catch (const Error& error) {
     fail(index.string() + ": " + error.what());
   }
-  const bool chosen = !reading.load_as.empty();
-  if (!chosen) reading.load_as = named;
   DiffusersConfig config =
       load_diffusers_config(folder / reading.component / "scheduler_config.json", reading);
-  const std::string own = config.given.value("_class_name", named);
-  if (!chosen && own != named)
+  const auto own = config.given.find("_class_name");
+  if (!chosen && own != config.given.end() && *own != named)
     config.notes.push_back({DiffusersNote::Kind::overruled, "_class_name",
-                            text("_class_name is ", printable(own), "; model_index.json names ",
-                                 named, ", which reads the file")});
+                            text("_class_name is ", shown(*own), "; model_index.json names ", named,
+                                 ", which reads the file")});
   return config;
 }
 
 }  // namespace detail
 
 /// Reads a configuration from `path`: a file, a folder that holds scheduler_config.json, or a
-/// pipeline's folder or its model_index.json, which names the class and where the file is.
+/// pipeline's folder or its model_index.json, which names the class of each component. Fails where
+/// a file is missing, larger than 64 MB or wrong; messages begin with its path.
 inline DiffusersConfig load_diffusers_config(const std::filesystem::path& path,
                                              const DiffusersReading& reading) {
-  std::error_code ignored;
+  const auto holds = [&path](const std::filesystem::path& file) {
+    std::error_code ignored;
+    return std::filesystem::is_regular_file(path / file, ignored);
+  };
   if (path.filename() == "model_index.json")
     return detail::load_indexed(path.parent_path(), reading);
-  if (std::filesystem::is_directory(path, ignored)) {
-    if (std::filesystem::exists(path / "model_index.json", ignored))
-      return detail::load_indexed(path, reading);
-    if (std::filesystem::exists(path / "scheduler_config.json", ignored))
-      return load_diffusers_config(path / "scheduler_config.json", reading);
-  }
+  if (holds("model_index.json")) return detail::load_indexed(path, reading);
+  const std::filesystem::path part =
+      std::filesystem::path(reading.component) / "scheduler_config.json";
+  for (const std::filesystem::path& file : {std::filesystem::path("scheduler_config.json"), part})
+    if (holds(file)) return load_diffusers_config(path / file, reading);
   const std::string content = detail::content_of(path);
   try {
     return parse_diffusers_config(content, reading);
@@ -228,23 +268,29 @@ inline DiffusersConfig load_diffusers_config(const std::filesystem::path& path,
   }
 }
 
+namespace detail {
+
+/// A value as Python's json module writes it: infinities and NaN stand bare.
+inline std::string python_text(const nlohmann::json& value) {
+  if (value.is_number_float() && !is_finite(value.get<double>()))
+    return is_nan(value.get<double>()) ? "NaN" : value.get<double>() < 0 ? "-Infinity" : "Infinity";
+  if (!value.is_array()) return value.dump();
+  std::string list;
+  for (const nlohmann::json& entry : value) list += (list.empty() ? "" : ", ") + python_text(entry);
+  return "[" + list + "]";
+}
+
+}  // namespace detail
+
 /// The configuration as the text of a scheduler_config.json: every key that its class reads, with
 /// the value in use. Read again, it gives the same plans. Infinities stand bare, as Python writes
 /// and reads them.
 inline std::string to_scheduler_config(const DiffusersConfig& config) {
-  nlohmann::json object = config.resolved;
-  for (nlohmann::json& value : object)
-    if (value.is_number_float() && !detail::is_finite(value.get<double>()))
-      value = detail::is_nan(value.get<double>()) ? "\x01NaN"
-              : value.get<double>() < 0           ? "\x01-Infinity"
-                                                  : "\x01Infinity";
-  std::string text = object.dump(2) + "\n";
-  for (const std::string word : {"NaN", "-Infinity", "Infinity"}) {
-    const std::string quoted = "\"\\u0001" + word + "\"";
-    for (auto at = text.find(quoted); at != std::string::npos; at = text.find(quoted, at))
-      text.replace(at, quoted.size(), word);
-  }
-  return text;
+  std::string lines;
+  for (const auto& [key, value] : config.resolved.items())
+    lines += detail::text(lines.empty() ? "" : ",\n", "  ", nlohmann::json(key).dump(), ": ",
+                          detail::python_text(value));
+  return "{\n" + lines + "\n}\n";
 }
 
 }  // namespace diffusion

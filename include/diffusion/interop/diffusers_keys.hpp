@@ -35,17 +35,30 @@ inline constexpr std::array<Named<PredictionType>, 3> prediction_type_names = {{
 using BetaNames = std::span<const Named<BetaSchedule>>;
 using SpacingNames = std::span<const Named<TimestepSpacing>>;
 
-/// The keys that make the table of betas; all classes that have one share names and defaults but
-/// not the schedules that they know.
-inline DiffusersBetas read_betas(ConfigKeys& keys, BetaNames known) {
+/// What a class takes for betas that its configuration does not give. Plain data: threads may share
+/// what none of them writes.
+struct BetaDefaults {
+  double start = 0.0001, end = 0.02;
+  std::string_view schedule = "linear";
+  bool rescales = true;  ///< whether the class knows rescale_betas_zero_snr
+};
+/// Those of the classes that were made for Stable Diffusion.
+inline constexpr BetaDefaults latent_betas{0.00085, 0.012, "linear"};
+inline constexpr BetaDefaults scaled_latent_betas{0.00085, 0.012, "scaled_linear"};
+
+/// The keys that make the table of betas; all classes that have one share their names but not their
+/// defaults, nor the schedules that they know.
+inline DiffusersBetas read_betas(ConfigKeys& keys, BetaNames known,
+                                 const BetaDefaults& defaults = {}) {
   constexpr int longest = 1'000'000;
   DiffusersBetas betas;
   NoiseScheduleOptions& options = betas.options;
   options.train_timesteps = keys.integer("num_train_timesteps", 1000, 1, longest);
-  options.beta_start = keys.number("beta_start", 0.0001, inside_unit);
-  options.beta_end = keys.number("beta_end", 0.02, inside_unit);
-  betas.kind = keys.choice("beta_schedule", "linear", known);
-  options.rescale_zero_terminal_snr = keys.flag("rescale_betas_zero_snr", false);
+  options.beta_start = keys.number("beta_start", defaults.start, inside_unit);
+  options.beta_end = keys.number("beta_end", defaults.end, inside_unit);
+  betas.kind = keys.choice("beta_schedule", defaults.schedule, known);
+  if (defaults.rescales)
+    options.rescale_zero_terminal_snr = keys.flag("rescale_betas_zero_snr", false);
   betas.trained = keys.betas("trained_betas", longest);
   if (betas.trained.empty()) return betas;
 
@@ -83,18 +96,18 @@ inline GridOptions read_grid(ConfigKeys& keys, SpacingNames known, int train_tim
   return grid;
 }
 
-inline Clipping read_range_clipping(ConfigKeys& keys) {
-  const bool clips = keys.flag("clip_sample", true);
+inline Clipping read_range_clipping(ConfigKeys& keys, bool clips_by_default = true) {
+  const bool clips = keys.flag("clip_sample", clips_by_default);
   const double limit = keys.number("clip_sample_range", 1, positive);
   return clips ? Clipping::range(limit) : Clipping::none();
 }
 
 /// Dynamic thresholding comes before clipping.
-inline Clipping read_clipping(ConfigKeys& keys) {
-  const Clipping range = read_range_clipping(keys);
+inline Clipping read_clipping(ConfigKeys& keys, bool clips_by_default = true) {
+  const Clipping range = read_range_clipping(keys, clips_by_default);
   const bool dynamic = keys.flag("thresholding", false);
   const double ratio = keys.number("dynamic_thresholding_ratio", 0.995, unit);
-  const double maximum = keys.number("sample_max_value", 1, at_least_one);
+  const double maximum = keys.number("sample_max_value", 1, positive);
   if (!dynamic) return range;
   if (range.kind != Clipping::Kind::none && keys.has("clip_sample"))
     keys.note(DiffusersNote::Kind::overruled, "clip_sample", "thresholding is used instead");
@@ -102,10 +115,17 @@ inline Clipping read_clipping(ConfigKeys& keys) {
 }
 
 /// The betas and the prediction type of a class that knows the first `known` beta schedules.
-inline void read_trained(ConfigKeys& keys, DiffusersConfig& config, std::size_t known) {
-  config.betas = read_betas(keys, BetaNames(beta_schedule_names).first(known));
+inline void read_trained(ConfigKeys& keys, DiffusersConfig& config, std::size_t known,
+                         const BetaDefaults& defaults = {}) {
+  config.betas = read_betas(keys, BetaNames(beta_schedule_names).first(known), defaults);
   config.train_timesteps = config.betas->options.train_timesteps;
   config.prediction_type = read_prediction_type(keys, *config.betas);
+}
+
+/// A number as the reference's tables hold it.
+inline double in_precision(double value, TablePrecision precision) {
+  return precision == TablePrecision::float32 ? static_cast<double>(static_cast<float>(value))
+                                              : value;
 }
 
 /// The grid of a class whose timesteps are whole ones of a table of betas.

@@ -2,13 +2,11 @@
 #define DIFFUSION_INTEROP_DIFFUSERS_REPORT_HPP
 
 #include <diffusion/interop/diffusers_config.hpp>
-#include <diffusion/plan/laws.hpp>
+#include <diffusion/interop/plan_difference.hpp>
 #include <diffusion/plan/lowering.hpp>
-#include <diffusion/plan/print.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,43 +17,65 @@ namespace diffusion {
 
 namespace detail {
 
-inline std::string percent(double share) { return text(std::round(share * 1000) / 10, " %"); }
+/// A share of one in percent, with two digits.
+inline std::string percent(double share) {
+  return brief(100 * share, share < 0.995 ? 2 : 3) + " %";
+}
+
+inline double deviation(const Knot& knot) { return std::hypot(knot.alpha, knot.sigma); }
+
+/// Whether a plan leads from data to noise.
+inline bool inverts(const SamplingPlan& plan) {
+  return plan.stages().back().to.log_snr() < plan[0].at.log_snr();
+}
 
 inline void warn_about_start(const DiffusersConfig& config, const SamplingPlan& plan,
                              std::vector<std::string>& warnings) {
+  constexpr double unseen = 0.02;
   const Knot& start = plan[0].at;
-  const double signal = start.alpha / std::hypot(start.alpha, start.sigma);
-  if (config.class_name.find("Inverse") != std::string::npos || signal <= 0.01) return;
-  warnings.push_back(text("starts at t = ", start.t,
+  const double signal = start.alpha / deviation(start);
+  if (inverts(plan) || signal <= unseen) return;
+  warnings.push_back(text("starts at t=", brief(start.t),
                           config.betas ? text(" of ", config.train_timesteps) : std::string(), ": ",
-                          percent(signal),
-                          " of the signal is assumed absent, for sampling starts from pure noise"));
+                          percent(signal), " of the signal is assumed absent"));
 }
 
-inline void warn_about_end(const DiffusersConfig& config, const SamplingPlan& plan,
-                           std::vector<std::string>& warnings) {
-  const Knot& end = plan.stages().back().to;
-  const double noise = end.sigma / std::hypot(end.alpha, end.sigma);
-  if (config.class_name.find("Inverse") == std::string::npos && noise > 0.001)
-    warnings.push_back(text("ends with noise of deviation ", number(end.sigma),
-                            " left in the sample (alpha there: ", number(end.alpha), ")"));
+inline void warn_about_end(const SamplingPlan& plan, std::vector<std::string>& warnings) {
+  constexpr double unseen = 0.001;
+  const Stage& last = plan.stages().back();
+  if (inverts(plan)) return;
+  if (last.to.sigma / deviation(last.to) > unseen)
+    warnings.push_back(text("ends at sigma=", brief(last.to.sigma),
+                            ": noise of this deviation stays in the result"));
+  double added = 0;
+  for (const Term& term : last.noise) added = std::hypot(added, term.weight);
+  if (last.to.sigma == 0 && added > unseen)
+    warnings.push_back(text("the last stage adds noise of deviation ", brief(added),
+                            " to clean data, and nothing removes it"));
 }
 
 inline void warn_about_continuity(const SamplingPlan& plan, std::vector<std::string>& warnings) {
+  constexpr double unseen = 1e-4;
   double worst = 0;
-  int where = 0;
+  int where = 0, count = 0;
   for (int i = 0; i + 1 < plan.size(); ++i) {
-    const double gap = (std::max)(std::abs(plan[i].to.alpha - plan[i + 1].at.alpha),
-                                  std::abs(plan[i].to.sigma - plan[i + 1].at.sigma));
-    if (gap <= worst) continue;
+    const Knot &to = plan[i].to, &next = plan[i + 1].at;
+    const double gap =
+        (std::max)(std::abs(to.alpha - next.alpha), std::abs(to.sigma - next.sigma)) /
+        (std::max)(1.0, deviation(next));
+    if (gap > unseen) ++count;
+    if (gap <= worst * (1 + 1e-9)) continue;  // of equal ones the first, whatever the rounding
     worst = gap;
     where = i;
   }
-  if (worst > 1e-4)
-    warnings.push_back(
-        text("stage ", where, " leads to t = ", number(plan[where].to.t),
-             ", but the next takes the state for one of t = ", number(plan[where + 1].at.t),
-             " (alpha or sigma is off by ", number(worst), ")"));
+  if (count == 0) return;
+  const Knot &to = plan[where].to, &next = plan[where + 1].at;
+  warnings.push_back(text(counted(count, "stage"), " of ", plan.size(),
+                          count == 1 ? " does" : " do",
+                          " not end where the next begins; the worst, number ", where,
+                          ", ends at alpha=", brief(to.alpha), " sigma=", brief(to.sigma),
+                          ", and the next takes the state for one of alpha=", brief(next.alpha),
+                          " sigma=", brief(next.sigma)));
 }
 
 inline void warn_about_prediction(const DiffusersConfig& config, const SamplingPlan& plan,
@@ -67,87 +87,111 @@ inline void warn_about_prediction(const DiffusersConfig& config, const SamplingP
   }
 }
 
-/// The first and the largest difference of a number of two plans' stages.
-template <class Value>
-std::optional<std::string> stage_difference(const char* what, const SamplingPlan& a,
-                                            const SamplingPlan& b, const Value& value) {
-  int count = 0, first = 0;
-  double worst = 0;
-  for (int i = 0; i < a.size(); ++i) {
-    const double off = std::abs(value(a[i]) - value(b[i]));
-    if (off <= 1e-12) continue;
-    if (count++ == 0) first = i;
-    worst = (std::max)(worst, off);
+/// A plan, or why there is none. Plain data: threads may share what none of them writes.
+struct PlanAttempt {
+  std::optional<SamplingPlan> plan = {};
+  std::string refusal = {};
+};
+
+/// The run of a configuration that is read in one of the two ways. Used by one thread.
+class RunReading {
+ public:
+  RunReading(const DiffusersConfig& config, Behaviour behaviour, const DiffusersRun& run)
+      : run_(run) {
+    try {
+      config_ = read_diffusers_config(config.given,
+                                      {.behaviour = behaviour, .load_as = config.class_name});
+      grid_ = config_.grid(run);
+    } catch (const Error& error) {
+      refusal_ = error.what();
+    }
   }
-  if (count == 0) return std::nullopt;
-  return text(what, " of ", count, " of ", a.size(), " stages differ, by at most ", number(worst),
-              "; the first is stage ", first, ": ", number(value(a[first])), " and ",
-              number(value(b[first])));
+
+  const std::optional<Grid>& grid() const { return grid_; }
+
+  /// The plan from a step of the grid on.
+  PlanAttempt plan(int begin) const {
+    if (!grid_) return {std::nullopt, refusal_};
+    try {
+      return {config_.plan(grid_->cut(begin), run_), {}};
+    } catch (const Error& error) {
+      return {std::nullopt, error.what()};
+    }
+  }
+
+  /// The step that starts at a level; none: the step of that number.
+  int step_from(const Knot& level, int number) const {
+    for (int i = 0; i < grid_->size(); ++i)
+      if (same_level((*grid_)[i].from, level, 1e-9 * deviation(level))) return i;
+    return (std::min)(number, grid_->size() - 1);
+  }
+
+ private:
+  const DiffusersRun& run_;
+  DiffusersConfig config_;
+  std::optional<Grid> grid_;
+  std::string refusal_;
+};
+
+inline std::vector<PlanDifference> differences(const PlanAttempt& python, const PlanAttempt& ours) {
+  if (!python.plan && !ours.plan) fail(ours.refusal);
+  if (!python.plan) return {{"refusal", "Python's is refused: " + python.refusal}};
+  if (!ours.plan) return {{"refusal", "ours is refused: " + ours.refusal}};
+  return PlanComparison(*python.plan, *ours.plan).found();
 }
 
-inline double history_weight(const Stage& stage) {
-  double sum = 0;
-  for (const Term& term : stage.history) sum += term.weight;
-  return sum;
+/// What differs in a run that begins in the middle of Python's grid and with a picture, not with
+/// noise.
+inline std::vector<PlanDifference> later_differences(const RunReading& python,
+                                                     const RunReading& ours) {
+  const int begin = python.grid()->size() / 2;
+  const Knot level = (*python.grid())[begin].from;
+  const PlanAttempt theirs = python.plan(begin), own = ours.plan(ours.step_from(level, begin));
+  if (!theirs.plan && !own.plan) return {};  // such a run cannot be cut at all
+  std::vector<PlanDifference> found;
+  for (const PlanDifference& difference : differences(theirs, own))
+    if (difference.kind != "start")
+      found.push_back({difference.kind, text("begun at t=", brief(level.t),
+                                             " (image to image): ", difference.sentence)});
+  return found;
 }
 
 }  // namespace detail
 
 /// What of a run may not be what was meant, one sentence each: signal that is assumed absent at the
-/// start, noise left at the end, steps that do not meet, levels at which the network's prediction
-/// does not tell what the plan needs. Empty: nothing to say.
+/// start (from 2 % on), noise left at the end, steps that do not meet, levels at which the
+/// network's prediction does not tell what the plan needs. Empty: nothing to say. Fails where the
+/// run has no plan.
 inline std::vector<std::string> warnings(const DiffusersConfig& config, const DiffusersRun& run) {
   const SamplingPlan plan = config.plan(run);
   std::vector<std::string> found;
   detail::warn_about_start(config, plan, found);
-  detail::warn_about_end(config, plan, found);
+  detail::warn_about_end(plan, found);
   detail::warn_about_continuity(plan, found);
   detail::warn_about_prediction(config, plan, found);
   return found;
 }
 
 /// Where Python's behaviour and the samplers' own differ for this configuration and run, one
-/// sentence each, compatible first; empty: nowhere.
+/// sentence each, Python's first; whichever way `config` was read. Then what differs besides in a
+/// run that begins in the middle of the grid, as image to image does. Empty: nowhere but in
+/// rounding. Fails where both refuse the run.
 inline std::vector<std::string> behaviour_differences(const DiffusersConfig& config,
                                                       const DiffusersRun& run) {
-  const auto plan_as = [&](Behaviour behaviour) {
-    return read_diffusers_config(config.given,
-                                 {.behaviour = behaviour, .load_as = config.class_name})
-        .plan(run);
-  };
-  const SamplingPlan a = plan_as(Behaviour::compatible), b = plan_as(Behaviour::correct);
-  std::vector<std::string> found;
-  const auto note = [&](const std::optional<std::string>& difference) {
-    if (difference) found.push_back(*difference);
-  };
-  if (a == b) return found;
-  if (a.traits().epsilon_rule != b.traits().epsilon_rule)
-    found.push_back(a.traits().epsilon_rule == EpsilonRule::raw
-                        ? "epsilon beside a clipped x0 is the raw one; ours is re-derived from it"
-                        : "epsilon beside a clipped x0 is re-derived; ours is the raw one");
-  if (!(a.traits().clipping == b.traits().clipping)) found.push_back("the clipping of x0 differs");
-  if (a.traits().basis != b.traits().basis)
-    found.push_back("the history holds another estimate (x0, epsilon or raw output)");
-  if (a.traits().initial_scale != b.traits().initial_scale)
-    found.push_back(detail::text("the initial noise is scaled by ", a.traits().initial_scale,
-                                 "; ours by ", b.traits().initial_scale));
-  if (a.network_calls() != b.network_calls())
-    found.push_back(detail::text("the network is asked ", a.network_calls(), " times; ours asks ",
-                                 b.network_calls(), " times"));
-  if (a.draws() != b.draws())
-    found.push_back(
-        detail::text(a.draws(), " normals are drawn an element; ours draws ", b.draws()));
-  if (a.size() != b.size()) return found;
-  note(detail::stage_difference("the times told", a, b, [](const Stage& s) { return s.at.t; }));
-  note(detail::stage_difference("alpha at the end", a, b,
-                                [](const Stage& s) { return s.to.alpha; }));
-  note(detail::stage_difference("the weight of the state", a, b,
-                                [](const Stage& s) { return s.x; }));
-  note(detail::stage_difference("the weight of x0", a, b, [](const Stage& s) { return s.x0; }));
-  note(detail::stage_difference("the weight of epsilon", a, b,
-                                [](const Stage& s) { return s.eps; }));
-  note(detail::stage_difference("the weight of the history", a, b, detail::history_weight));
-  return found;
+  const detail::RunReading python(config, Behaviour::compatible, run);
+  const detail::RunReading ours(config, Behaviour::correct, run);
+  auto found = detail::differences(python.plan(0), ours.plan(0));
+  if (python.grid() && ours.grid()) {
+    const auto has = [&](const std::string& kind) {
+      return std::any_of(found.begin(), found.end(),
+                         [&](const detail::PlanDifference& one) { return one.kind == kind; });
+    };
+    for (const auto& later : detail::later_differences(python, ours))
+      if (!has(later.kind)) found.push_back(later);
+  }
+  std::vector<std::string> sentences;
+  for (const auto& difference : found) sentences.push_back(difference.sentence);
+  return sentences;
 }
 
 }  // namespace diffusion

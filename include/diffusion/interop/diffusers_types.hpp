@@ -58,17 +58,19 @@ struct DiffusersBetas {
 /// What the caller of a scheduler chooses: the arguments of `set_timesteps` and `step`. A class
 /// reads those that it has. Plain data: threads may share what none of them writes.
 struct DiffusersRun {
-  int steps = 50;  ///< num_inference_steps, 1 to the number of training timesteps
-  double eta = 0;  ///< DDIM, TCD (0.3 there): noise per step, in [0, 1]
+  int steps = 50;                  ///< num_inference_steps, 1 to the number of training timesteps
+  std::optional<double> eta = {};  ///< DDIM (0), TCD (0.3): noise per step, in [0, 1]
   bool use_clipped_model_output = false;  ///< DDIM: epsilon re-derived from the clipped x0
   /// Own timesteps, falling, each step ending at the next; `steps` is then not read.
   std::vector<double> timesteps = {};
   /// Own sigmas, falling, without the final one, for the classes that take them.
   std::vector<double> sigmas = {};
-  std::optional<double> mu = {};           ///< dynamic shift of flow matching
-  double strength = 1;                     ///< LCM, TCD: the share of the original steps in use
-  std::optional<int> original_steps = {};  ///< LCM, TCD: original_inference_steps
-  std::optional<double> max_timestep = {}, intermediate_timestep = {};  ///< sCM
+  std::optional<double> mu = {};            ///< dynamic shift of flow matching
+  double strength = 1;                      ///< LCM, TCD: the share of the original steps in use
+  std::optional<int> original_steps = {};   ///< LCM, TCD: original_inference_steps
+  std::optional<double> max_timestep = {};  ///< sCM: where it starts, 1.5708
+  /// sCM: where a run of two steps is divided, 1.3; 0: in halves, as with other numbers of steps.
+  std::optional<double> intermediate_timestep = {};
   double s_churn = 0;                      ///< Euler, EDM, flow-matching Heun: churn, >= 0
   double s_tmin = 0;                       ///< from this sigma ...
   double s_tmax = detail::largest_finite;  ///< ... to this
@@ -88,9 +90,15 @@ struct DiffusersMethod {
   std::function<SamplingPlan(const Grid&, const DiffusersRun&)> plan;
   /// The level that `add_noise` gives a timestep; a class with a table of betas needs none.
   std::function<Knot(double t, const DiffusersRun&, TablePrecision)> level;
+  /// The level alpha eps - sigma x0 of which `get_velocity` gives; none: that of the betas.
+  std::function<Knot(double t, const DiffusersRun&, TablePrecision)> velocity_level;
   /// The numbers that the class calls sigmas, of the plan on a whole grid, the final one included;
   /// none: it has none.
   std::function<std::vector<double>(const SamplingPlan&)> sigmas;
+  /// The same of a run, for a class whose list goes on after the levels of its steps.
+  std::function<std::vector<double>(const DiffusersRun&, TablePrecision)> listed_sigmas;
+  /// The list that the class calls timesteps, of such a plan; none: what the network is told.
+  std::function<std::vector<double>(const SamplingPlan&)> timesteps;
 };
 
 /// How a configuration is read. Plain data: threads may share what none of them writes.
@@ -155,10 +163,26 @@ struct DiffusersConfig {
     return method.level ? method.level(t, run, precision<Scalar>()) : schedule<Scalar>().knot(t);
   }
 
+  /// The level whose velocity alpha eps - sigma x0 the class's `get_velocity` gives a timestep.
+  template <class Scalar = double>
+  Knot velocity_level(double t, const DiffusersRun& run = {}) const {
+    return method.velocity_level ? method.velocity_level(t, run, precision<Scalar>())
+                                 : schedule<Scalar>().knot(t);
+  }
+
   /// The class's sigmas after `set_timesteps`, the final one included; empty: it has none.
   template <class Scalar = double>
   std::vector<double> sigmas(const DiffusersRun& run) const {
+    if (method.listed_sigmas) return method.listed_sigmas(run, precision<Scalar>());
     return method.sigmas ? method.sigmas(plan<Scalar>(run)) : std::vector<double>{};
+  }
+
+  /// The class's list of timesteps, of the plan on a whole grid.
+  std::vector<double> timesteps(const SamplingPlan& plan) const {
+    if (method.timesteps) return method.timesteps(plan);
+    std::vector<double> times;
+    for (const Stage& stage : plan.stages()) times.push_back(stage.at.t);
+    return times;
   }
 
  private:

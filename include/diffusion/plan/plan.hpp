@@ -25,7 +25,8 @@ struct Clipping {
   Kind kind = Kind::none;
   double limit = 1;      ///< range: the largest |x0|, > 0
   double ratio = 0.995;  ///< dynamic: s is this quantile of |x0| over everything but the batch ...
-  double maximum = 1;    ///< ... held within [1, maximum] (Saharia et al. 2022, arXiv 2205.11487)
+  double maximum = 1;    ///< ... held within [1, maximum] (Saharia et al. 2022, arXiv 2205.11487);
+                         ///< a maximum in (0, 1) is s itself
 
   static constexpr Clipping none() { return {}; }
   static constexpr Clipping range(double limit = 1) { return {Kind::range, limit, 0.995, 1}; }
@@ -122,7 +123,8 @@ class SamplingPlan {
       fail(detail::text("Clipping::limit is ", c.limit, "; it must be positive and finite"));
     if (c.kind == Clipping::Kind::dynamic) {
       detail::require_range("Clipping::ratio", c.ratio, 0.0, 1.0);
-      detail::require_at_least("Clipping::maximum", c.maximum, 1.0);
+      if (!(c.maximum > 0 && detail::is_finite(c.maximum)))
+        fail(detail::text("Clipping::maximum is ", c.maximum, "; it must be positive and finite"));
     }
     detail::require_range("PlanTraits::initial_scale", traits_.initial_scale, 0.0, 1e6);
   }

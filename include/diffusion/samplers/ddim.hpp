@@ -19,7 +19,7 @@ struct DdimOptions {
 
 /// The rows of DDIM: x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s n, with
 /// s = eta sigma' sqrt(1 - SNR / SNR').
-inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
+inline SamplingPlan make_plan(const Grid& grid, const DdimOptions& options) {
   detail::require_range("DdimOptions::eta", options.eta, 0.0, 1.0);
   detail::Rows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
@@ -42,13 +42,11 @@ inline SamplingPlan ddim_plan(const Grid& grid, const DdimOptions& options) {
 /// next entry, and weighs a clipped x0 beside the raw epsilon (EpsilonRule::raw). Immutable; safe
 /// to share between threads.
 template <class S>
-class DdimSampler : public GridSampler<S, DdimOptions> {
- public:
-  explicit DdimSampler(S schedule, DdimOptions options = {})
-      : GridSampler<S, DdimOptions>(std::move(schedule), std::move(options)) {}
-  SamplingPlan plan() const { return plan(this->grid()); }
-  SamplingPlan plan(const Grid& grid) const { return ddim_plan(grid, this->options()); }
+struct DdimSampler : GridSampler<S, DdimOptions> {
+  using GridSampler<S, DdimOptions>::GridSampler;
 };
+template <class S>
+DdimSampler(S, DdimOptions = {}) -> DdimSampler<S>;
 
 /// Which time the network is told in a step of an inversion.
 enum class InversionTime {
@@ -66,7 +64,7 @@ struct DdimInverseOptions {
 };
 
 /// The rows of DDIM run from data to noise over a grid that leads from noise to data.
-inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions& options) {
+inline SamplingPlan make_plan(const Grid& grid, const DdimInverseOptions& options) {
   detail::require_enumerator("DdimInverseOptions::time", options.time, 2);
   const Grid reversed = grid.reversed();
   detail::Rows rows(reversed, Basis::eps);
@@ -85,13 +83,11 @@ inline SamplingPlan ddim_inverse_plan(const Grid& grid, const DdimInverseOptions
 /// predicts x0 says nothing of the noise: that combination is refused. Immutable; safe to share
 /// between threads.
 template <class S>
-class DdimInverseSampler : public GridSampler<S, DdimInverseOptions> {
- public:
-  explicit DdimInverseSampler(S schedule, DdimInverseOptions options = {})
-      : GridSampler<S, DdimInverseOptions>(std::move(schedule), std::move(options)) {}
-  SamplingPlan plan() const { return plan(this->grid()); }
-  SamplingPlan plan(const Grid& grid) const { return ddim_inverse_plan(grid, this->options()); }
+struct DdimInverseSampler : GridSampler<S, DdimInverseOptions> {
+  using GridSampler<S, DdimInverseOptions>::GridSampler;
 };
+template <class S>
+DdimInverseSampler(S, DdimInverseOptions = {}) -> DdimInverseSampler<S>;
 
 }  // namespace diffusion
 

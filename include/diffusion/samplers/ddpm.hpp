@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 namespace diffusion {
@@ -28,11 +29,18 @@ struct DdpmOptions {
   /// The last step ends at clean data and adds no noise. The reference adds noise there too where
   /// its timestep is not 0, with the variance held above 1e-20; true: as it does.
   bool noise_at_end = false;
+  /// The last step adds no noise wherever it ends, though it draws some: Wuerstchen's scheduler,
+  /// whose cosine ends at alpha^2 = 0.9999.
+  bool silent_end = false;
+  /// The variance that the forward process adds in a step of the grid, 0 to 1, where a variance
+  /// preserving schedule keeps it apart from its levels; empty: sigma^2 - (alpha/alpha')^2
+  /// sigma'^2.
+  std::function<double(const GridStep&)> beta = {};
 };
 
 /// The rows of DDPM, x' = (alpha/alpha') (sigma'^2/sigma^2) x + alpha' k x0 + s n with
 /// k = 1 - SNR / SNR': mean and variance of the posterior q(x' | x, x0).
-inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
+inline SamplingPlan make_plan(const Grid& grid, const DdpmOptions& options) {
   detail::require_enumerator("DdpmOptions::variance", options.variance, 6);
   detail::Rows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
@@ -41,9 +49,15 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
     if (to.alpha == 0 || row.at.sigma == 0)
       fail(detail::text("step ", i, " of the grid goes from sigma = ", row.at.sigma,
                         " to alpha = ", to.alpha, "; DDPM needs sigma > 0 and alpha > 0 there"));
-    const double k = detail::noise_share(row, i);
+    double k = detail::noise_share(row, i), kept = row.at.alpha / to.alpha;
+    if (options.beta) {
+      const double beta = options.beta(grid[i]);
+      detail::require_range("DdpmOptions::beta of a step", beta, 0.0, 1.0);
+      k = beta / (row.at.sigma * row.at.sigma);
+      kept = std::sqrt(1 - beta);
+    }
     const double ratio = to.sigma / row.at.sigma;
-    row.x = row.at.alpha / to.alpha * ratio * ratio;
+    row.x = kept * ratio * ratio;
     row.x0 = to.alpha * k;
 
     const bool ends = to.sigma == 0;
@@ -71,7 +85,7 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
         if (lower == 0) weight = 0;
         break;
     }
-    if (noisy) rows.noise(weight);
+    if (noisy) rows.noise(options.silent_end && i + 1 == grid.size() ? 0 : weight);
   }
   return std::move(rows).plan({.clipping = options.clipping});
 }
@@ -82,13 +96,11 @@ inline SamplingPlan ddpm_plan(const Grid& grid, const DdpmOptions& options) {
 /// of steps. With fixed_small and no clipping it equals DDIM with eta = 1. Immutable; safe to share
 /// between threads.
 template <class S>
-class DdpmSampler : public GridSampler<S, DdpmOptions> {
- public:
-  explicit DdpmSampler(S schedule, DdpmOptions options = {})
-      : GridSampler<S, DdpmOptions>(std::move(schedule), std::move(options)) {}
-  SamplingPlan plan() const { return plan(this->grid()); }
-  SamplingPlan plan(const Grid& grid) const { return ddpm_plan(grid, this->options()); }
+struct DdpmSampler : GridSampler<S, DdpmOptions> {
+  using GridSampler<S, DdpmOptions>::GridSampler;
 };
+template <class S>
+DdpmSampler(S, DdpmOptions = {}) -> DdpmSampler<S>;
 
 }  // namespace diffusion
 

@@ -14,27 +14,6 @@
 
 namespace diffusion {
 
-/// What every sampler is made of: a schedule and options that hold `steps` and `grid`. A sampler
-/// adds `plan(grid)`, an ordinary function of a grid and the options, and `plan()`, which makes
-/// the grid itself. Immutable; safe to share between threads.
-template <class S, class Options>
-class GridSampler {
-  static_assert((detail::require_schedule<S>(), true));
-
- public:
-  const S& schedule() const { return schedule_; }
-  const Options& options() const { return options_; }
-  Grid grid() const { return make_grid(schedule_, options_.steps, options_.grid); }
-
- protected:
-  GridSampler(S schedule, Options options)
-      : schedule_(std::move(schedule)), options_(std::move(options)) {}
-
- private:
-  S schedule_;
-  Options options_;
-};
-
 /// The knot of a level that lies between those of a grid, by its log(alpha^2 / sigma^2): for
 /// samplers that ask the network in the middle of a step.
 using KnotAt = std::function<Knot(double log_snr)>;
@@ -49,6 +28,38 @@ KnotAt knots_between(const S& schedule, const Grid& grid) {
     return sigma_space ? Knot{knot.t, 1, knot.sigma / knot.alpha} : knot;
   };
 }
+
+/// What every sampler is made of: a schedule and options that hold `steps` and `grid`. A sampler
+/// adds an ordinary function of a grid and the options, `make_plan(grid, options)`; with stages
+/// between the grid's knots, `make_plan(grid, options, knot_at)`. Immutable; safe to share between
+/// threads.
+template <class S, class Options>
+class GridSampler {
+  static_assert((detail::require_schedule<S>(), true));
+
+ public:
+  /// Options are checked when a grid or plan is made.
+  explicit GridSampler(S schedule, Options options = {})
+      : schedule_(std::move(schedule)), options_(std::move(options)) {}
+
+  const S& schedule() const { return schedule_; }
+  const Options& options() const { return options_; }
+  /// The grid that the options ask for.
+  Grid grid() const { return make_grid(schedule_, options_.steps, options_.grid); }
+  /// The plan on that grid.
+  SamplingPlan plan() const { return plan(grid()); }
+  /// The plan on a grid of one's own, such as a part of `grid()` for image to image.
+  SamplingPlan plan(const Grid& grid) const {
+    if constexpr (requires { make_plan(grid, options_, KnotAt{}); })
+      return make_plan(grid, options_, knots_between(schedule_, grid));
+    else
+      return make_plan(grid, options_);
+  }
+
+ private:
+  S schedule_;
+  Options options_;
+};
 
 namespace detail {
 

@@ -33,12 +33,13 @@ inline double phi(int k, double z) {
 }
 
 /// Weights w with sum w_j p(nodes_j) = F(p) for every polynomial p of degree below n, where
-/// F(u^m) = moments[m]: the interpolation through n different nodes, put under a linear functional
-/// F such as an integral. Solves the dual Vandermonde system by the algorithm of Bjorck and Pereyra
-/// (1970), which is exact to rounding for the few nodes of a multistep method.
+/// F(u^m) = moments[m]: the interpolation through n >= 1 different nodes, put under a linear
+/// functional F such as an integral. Solves the dual Vandermonde system by the algorithm of Bjorck
+/// and Pereyra (1970), which is exact to rounding for the few nodes of a multistep method.
 inline std::vector<double> interpolatory_weights(std::span<const double> nodes,
                                                  std::span<const double> moments) {
   const std::size_t n = nodes.size();
+  if (n == 0) return {};
   std::vector<double> w(moments.begin(), moments.begin() + static_cast<std::ptrdiff_t>(n));
   for (std::size_t k = 0; k + 1 < n; ++k)
     for (std::size_t i = n - 1; i > k; --i) w[i] -= nodes[k] * w[i - 1];

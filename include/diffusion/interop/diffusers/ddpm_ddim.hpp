@@ -31,7 +31,7 @@ inline void read_ddpm(ConfigKeys& keys, DiffusersConfig& config) {
               "read as fixed_large; diffusers itself makes NaN of it");
   config.method.grid = grid_of_timesteps(*config.betas, options.grid);
   config.method.plan = [options](const Grid& grid, const DiffusersRun&) {
-    return ddpm_plan(grid, options);
+    return make_plan(grid, options);
   };
 }
 
@@ -48,9 +48,9 @@ inline void read_ddim(ConfigKeys& keys, DiffusersConfig& config) {
   config.method.grid = grid_of_timesteps(*config.betas, options.grid);
   config.method.plan = [options](const Grid& grid, const DiffusersRun& run) {
     DdimOptions chosen = options;
-    chosen.eta = run.eta;
+    chosen.eta = run.eta.value_or(0);
     if (run.use_clipped_model_output) chosen.epsilon = EpsilonRule::rederived;
-    return ddim_plan(grid, chosen);
+    return make_plan(grid, chosen);
   };
 }
 
@@ -58,14 +58,7 @@ inline void read_ddim_inverse(ConfigKeys& keys, DiffusersConfig& config) {
   read_trained(keys, config, 3);
   DdimInverseOptions options;
   options.grid = read_grid(keys, SpacingNames(spacing_names).first(2), config.train_timesteps);
-  options.grid.set_alpha_to_one = keys.flag("set_alpha_to_one", true);
-  const bool old_name = keys.flag("set_alpha_to_zero", options.grid.set_alpha_to_one);
-  if (keys.has("set_alpha_to_zero")) {  // null is as if it were missing
-    options.grid.set_alpha_to_one = old_name;
-    if (keys.has("set_alpha_to_one"))
-      keys.note(DiffusersNote::Kind::overruled, "set_alpha_to_one",
-                "set_alpha_to_zero, its old name, is used instead");
-  }
+  options.grid.set_alpha_to_one = keys.renamed_flag("set_alpha_to_one", "set_alpha_to_zero", true);
   options.clipping = read_range_clipping(keys);
   if (config.behaviour == Behaviour::compatible) {
     options.grid.previous = PreviousTimestep::stride;
@@ -73,7 +66,7 @@ inline void read_ddim_inverse(ConfigKeys& keys, DiffusersConfig& config) {
   }
   config.method.grid = grid_of_timesteps(*config.betas, options.grid);
   config.method.plan = [options](const Grid& grid, const DiffusersRun&) {
-    return ddim_inverse_plan(grid, options);
+    return make_plan(grid, options);
   };
 }
 

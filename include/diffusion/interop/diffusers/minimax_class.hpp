@@ -55,7 +55,9 @@ inline void read_minimax(ConfigKeys& keys, DiffusersConfig& config) {
                 "; MiniMaxH3Scheduler wants it to be 0"));
     return minimax_grid(run.sigmas, single);
   };
-  config.method.plan = [](const Grid& grid, const DiffusersRun&) { return ddim_plan(grid, {}); };
+  config.method.plan = [](const Grid& grid, const DiffusersRun&) {
+    return make_plan(grid, DdimOptions{});
+  };
   config.method.level = [](double t, const DiffusersRun&, TablePrecision) {
     require_range("timestep", t, 0.0, 1.0);
     return Knot{t, t, 1 - t};

@@ -1,0 +1,68 @@
+#ifndef DIFFUSION_SAMPLERS_UNIPC_HPP
+#define DIFFUSION_SAMPLERS_UNIPC_HPP
+
+#include <diffusion/samplers/predictor_corrector.hpp>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace diffusion {
+
+/// The function B(h) of UniPC, which matters only where a line runs through two estimates: in the
+/// predictor of order 2 and the corrector of order 1. All other weights are free of it.
+enum class UniPcFactor {
+  bh1,  ///< B1(h) = h
+  bh2,  ///< B2(h) = exp(h) - 1
+};
+
+/// Options of UniPcSampler. Plain data: threads may share what none of them writes.
+struct UniPcOptions {
+  int steps = 20;      ///< steps of the grid, >= 1, at most the training timesteps
+  int order = 2;       ///< of the predictor, 1 to 4; the corrector's is one more
+  GridOptions grid{};  ///< which timesteps
+  Clipping clipping{};
+  SolverForm form = SolverForm::data;  ///< what is interpolated, x0 or eps
+  UniPcFactor factor = UniPcFactor::bh2;
+  bool corrector = true;                    ///< false: UniP, the predictor alone
+  std::vector<int> disable_corrector = {};  ///< steps whose results are not corrected
+  bool lower_order_final = true;            ///< at most the order of the steps that are left
+  /// A last step between equal levels only corrects, for one more call; the reference does it,
+  /// else the step costs no call.
+  bool asks_at_zero_step = false;
+};
+
+/// The rows of UniPC.
+inline SamplingPlan make_plan(const Grid& grid, const UniPcOptions& options) {
+  detail::require_range("UniPcOptions::order", options.order, 1, 4);
+  detail::require_enumerator("UniPcOptions::factor", options.factor, 2);
+  using detail::LineMoment;
+  detail::PredictorCorrector method;
+  method.form = options.form;
+  method.line = options.factor == UniPcFactor::bh1 ? LineMoment::half : LineMoment::half_average;
+  method.predictor = options.order;
+  method.corrector = options.corrector ? options.order + 1 : 0;
+  method.lower_order_final = options.lower_order_final;
+  method.asks_at_zero_step = options.asks_at_zero_step;
+  method.corrects = [&options](int step) {
+    const auto& off = options.disable_corrector;
+    return std::find(off.begin(), off.end(), step) == off.end();
+  };
+  return detail::predictor_corrector_plan(grid, method, options.clipping);
+}
+
+/// UniPC, a predictor and corrector of any order for the diffusion ODE (Zhao et al. 2023, arXiv
+/// 2302.04867). Order p + 1 for `order` = p in 1 to 4 (p without corrector), one network call a
+/// step, p earlier estimates; deterministic. Order 1 without corrector is DDIM. Every step to clean
+/// data is of order 1, where the interpolation ends: with bh1 too, of which the reference makes
+/// NaN. The noise form cannot start at alpha = 0. Immutable; safe to share between threads.
+template <class S>
+struct UniPcSampler : GridSampler<S, UniPcOptions> {
+  using GridSampler<S, UniPcOptions>::GridSampler;
+};
+template <class S>
+UniPcSampler(S, UniPcOptions = {}) -> UniPcSampler<S>;
+
+}  // namespace diffusion
+
+#endif  // DIFFUSION_SAMPLERS_UNIPC_HPP
