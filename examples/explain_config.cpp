@@ -59,7 +59,7 @@ void print(const std::string& name, const std::string& value) {
 /// A level by its signal-to-noise ratio and as it makes a sample.
 std::string level(const diffusion::Knot& knot) {
   if (tidy(knot.sigma) == 0) return "clean data";
-  if (tidy(knot.alpha) == 0) return "0: pure noise";
+  if (tidy(knot.alpha) <= 0) return "0: pure noise";  // TrigFlow starts a little past it
   return number(std::exp(knot.log_snr())) + ": " + number(knot.alpha) + " x0 + " +
          number(knot.sigma) + " eps";
 }
@@ -196,7 +196,7 @@ void declare_run(CLI::App& app, DiffusersRun& run) {
   app.add_option("--eta", run.eta, "DDIM, TCD: noise per step");
   app.add_flag("--use-clipped-model-output", run.use_clipped_model_output,
                "DDIM: derive epsilon anew of the clipped x0");
-  examples::add_whole_number(app, "--order", run.order, 1, 4, "LMS: order of the method");
+  examples::add_whole_number(app, "--order", run.order, 1, 5, "LMS: order of the method");
   app.add_option("--strength", run.strength, "LCM, TCD: share of the original steps")
       ->capture_default_str();
   app.add_option_function<std::string>(

@@ -1,5 +1,6 @@
 // sample-images: pictures from a trained network in a folder as diffusers saves them.
 #include <diffusion/diffusion.hpp>
+#include <diffusion/samplers/sampler_by_name.hpp>
 #include <support/command_line.hpp>
 #include <support/gif.hpp>
 #include <support/image.hpp>
@@ -55,10 +56,13 @@ void declare(CLI::App& app, Arguments& arguments) {
   app.add_option("MODEL_FOLDER", arguments.folder,
                  "folder with unet/ and scheduler/, as diffusers saves it")
       ->required();
-  app.add_option("--sampler", arguments.sampler, "ddim or ddpm; default: the folder's scheduler")
-      ->check(CLI::IsMember({"ddim", "ddpm"}));
+  app.add_option(
+      "--sampler", arguments.sampler,
+      "ddim or ddpm as Python has them, or a name such as \"euler a\", unipc, \"DPM++ 2M "
+      "Karras\" (docs/samplers.md); default: the folder's scheduler");
   app.add_option("--steps", arguments.steps,
-                 "steps, 1 to the training timesteps; default: 50 for ddim, all for ddpm")
+                 "steps, 1 to the training timesteps; default: all for ddpm, 50 for ddim and the "
+                 "folder's own scheduler, 20 for a sampler by name")
       ->type_name("INT");
   app.add_option("--spacing", arguments.spacing, "of the timesteps; default: the folder's")
       ->check(CLI::IsMember(examples::keys(examples::spacing_names())));
@@ -153,13 +157,19 @@ std::vector<int> classes_of(const Arguments& arguments, const examples::Model& m
   return classes;
 }
 
+bool by_name(const Arguments& arguments) {
+  return arguments.sampler && *arguments.sampler != "ddim" && *arguments.sampler != "ddpm";
+}
+
 void check(const Arguments& arguments) {
   const auto require = [](bool good, const std::string& message) {
     if (!good) throw std::invalid_argument(message);
   };
   require(std::isfinite(arguments.guidance), "--guidance must be a finite number");
   require(!arguments.eta || arguments.sampler.value_or("ddim") == "ddim",
-          "--eta belongs to ddim; ddpm has none");
+          "--eta belongs to ddim; " + arguments.sampler.value_or("") + " has none");
+  require(arguments.clip != "raw" || !by_name(arguments),
+          "--clip raw belongs to ddim; a sampler by name re-derives epsilon");
   const std::filesystem::path path(arguments.output);
   const std::string kind = kind_of(arguments.output);
   require(kind == ".png" || kind == ".gif" || kind == ".npy",
@@ -175,27 +185,60 @@ void check(const Arguments& arguments) {
 
 /// The scheduler class that reads the folder's configuration: the one asked for, else its own.
 std::string scheduler_class(const Arguments& arguments) {
-  if (!arguments.sampler) return {};
+  if (!arguments.sampler || by_name(arguments)) return {};
   return *arguments.sampler == "ddim" ? "DDIMScheduler" : "DDPMScheduler";
+}
+
+int steps_of(const Arguments& arguments, const DiffusersConfig& config, int otherwise) {
+  const int all = config.train_timesteps;
+  return arguments.steps ? examples::whole_number("--steps", *arguments.steps, 1, all)
+                         : std::min(otherwise, all);
+}
+
+/// A sampler by its name, on the folder's schedule, with the folder's clipping.
+diffusion::SamplingPlan named_plan(const Arguments& arguments, const DiffusersConfig& config) {
+  if (!config.betas)
+    throw std::invalid_argument("--sampler: " + config.class_name +
+                                " of the folder has no noise schedule that another could use");
+  const diffusion::AnySchedule schedule(config.schedule<float>());
+  const auto named = diffusion::sampler_by_name(*arguments.sampler, schedule);
+  diffusion::SamplerOptions options = named.options();
+  const auto clipping = arguments.clip == "config" ? config.plan(1).traits().clipping
+                        : arguments.clip == "none" ? diffusion::Clipping::none()
+                                                   : diffusion::Clipping::range(1);
+  std::visit(
+      [&](auto& chosen) {
+        if (arguments.spacing)
+          chosen.grid = {.spacing = examples::spacing_names().at(*arguments.spacing)};
+        if constexpr (requires { chosen.clipping; }) chosen.clipping = clipping;
+      },
+      options);
+  return diffusion::AnySampler(schedule, options, named.name())
+      .plan(steps_of(arguments, config, 20));
 }
 
 /// The folder's sampler with what the command line overrules.
 diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& config) {
-  if (config.class_name == "DDIMInverseScheduler")
-    throw std::invalid_argument("the folder's scheduler inverts pictures; name another --sampler");
+  if (by_name(arguments)) return named_plan(arguments, config);
+  const auto require_key = [&](const char* option, const char* key) {
+    if (!config.resolved.contains(key))
+      throw std::invalid_argument(std::string(option) + ": " + config.class_name +
+                                  " of the folder has no " + key + "; name a --sampler");
+  };
   const bool ddim = config.class_name.starts_with("DDIM");
-  if (arguments.eta && !ddim) throw std::invalid_argument("--eta belongs to ddim; ddpm has none");
+  if (arguments.eta && !ddim)
+    throw std::invalid_argument("--eta belongs to ddim; " + config.class_name + " has none");
   const bool quadratic = arguments.spacing == "quadratic";
+  if (arguments.spacing) require_key("--spacing", "timestep_spacing");
   if (arguments.spacing && !quadratic) config = config.with("timestep_spacing", *arguments.spacing);
   if (arguments.clip != "config") {
+    require_key("--clip", "clip_sample");
     config = config.with("clip_sample", arguments.clip != "none")
                  .with("clip_sample_range", 1)
                  .with("thresholding", false);
   }
-  const int all = config.train_timesteps;
   diffusion::DiffusersRun run;
-  run.steps = ddim ? std::min(50, all) : all;
-  if (arguments.steps) run.steps = examples::whole_number("--steps", *arguments.steps, 1, all);
+  run.steps = steps_of(arguments, config, config.class_name.starts_with("DDPM") ? 1'000'000 : 50);
   run.eta = arguments.eta.value_or(0);
   run.use_clipped_model_output = arguments.clip == "rederived";
   if (!quadratic) return config.plan<float>(run);
@@ -278,6 +321,9 @@ class Job {
         model_(examples::load_model(arguments.folder, scheduler_class(arguments))),
         plan_(plan_of(arguments, model_.scheduler)),
         classes_(classes_of(arguments, model_)) {
+    if (plan_[0].at.log_snr() > plan_.stages().back().to.log_snr())
+      throw std::invalid_argument(
+          "the folder's scheduler inverts pictures; name another --sampler");
     model_.network.set_threads(arguments.threads);
     const auto& config = model_.network.config();
     const auto groups = static_cast<Eigen::Index>(std::max<std::size_t>(classes_.size(), 1));

@@ -83,10 +83,11 @@ inline double flow_error(const Points& points, const Points& noise, const Knot& 
 }
 
 /// That of a plan's results, by so many points.
-inline double flow_error(const diffusion::SamplingPlan& plan, int count) {
+inline double flow_error(const diffusion::SamplingPlan& plan, int count,
+                         diffusion::PredictionType type = diffusion::PredictionType::epsilon) {
   const Points start = noise(count, plan.traits().initial_scale, 1);
   Points x = start;
-  diffusion::sample_in_place(plan, diffusion::exact_denoiser(peaks()), x,
+  diffusion::sample_in_place(plan, diffusion::exact_denoiser(peaks(), type), x,
                              diffusion::PhiloxNoise{1});
   return flow_error(x, start, plan.stages().front().at, plan.stages().back().to);
 }

@@ -86,6 +86,13 @@ TEST_CASE("StepController: what errors do to the step") {
   CHECK(calm.step() == Approx(0.1 * std::pow(0.25, -0.35)));
   CHECK(calm.accepts(0.25, 0.1));
   CHECK(calm.step() == Approx(0.1 * std::pow(0.25, -0.2)));
+
+  const double nan = std::nan("");
+  CHECK_THROWS_AS(StepController(nan, 3, 0.9, 1, 0), Error);
+  CHECK_THROWS_AS(StepController(0.1, 0, 0.9, 1, 0), Error);
+  CHECK_THROWS_AS(StepController(0.1, 3, nan, 1, 0), Error);
+  CHECK_THROWS_AS(StepController(0.1, 3, 0.9, 0, 0), Error);
+  CHECK_THROWS_AS(StepController(0.1, 3, 0.9, 1, nan), Error);
 }
 
 TEST_CASE("The error falls with the tolerance, on every schedule, for both orders and forms") {

@@ -287,12 +287,12 @@ TEST_CASE("a class that is not supported is named, with the nearest that is") {
 }
 
 TEST_CASE("classes by distance of spelling") {
-  CHECK(detail::distance("", "") == 0);
-  CHECK(detail::distance("abc", "") == 3);
-  CHECK(detail::distance("", "abc") == 3);
-  CHECK(detail::distance("kitten", "sitting") == 3);
-  CHECK(detail::distance("flaw", "lawn") == 2);
-  CHECK(detail::distance("DDIM", "ddIM") == 0);
+  CHECK(detail::letters_apart("", "") == 0);
+  CHECK(detail::letters_apart("abc", "") == 3);
+  CHECK(detail::letters_apart("", "abc") == 3);
+  CHECK(detail::letters_apart("kitten", "sitting") == 3);
+  CHECK(detail::letters_apart("flaw", "lawn") == 2);
+  CHECK(detail::letters_apart("DDIM", "ddIM") == 0);
 }
 
 TEST_CASE("a class that is not named") {

@@ -629,6 +629,14 @@ TEST_CASE("An inversion is the plan of the reversed grid") {
   check_all_laws(make_plan(grid.reversed(), DpmSolverOptions{.order = 3}));
 }
 
+TEST_CASE("A step from clean data to clean data changes nothing and asks nothing") {
+  const SamplingPlan plan =
+      make_plan(grid_of({{1, 1, 1}, {0, 1, 0}, {0, 1, 0}}), DpmSolverOptions{.order = 3});
+  REQUIRE(plan.size() == 2);
+  CHECK(plan.network_calls() == 1);
+  CHECK(plan[1].x == 1);
+}
+
 TEST_CASE("Options and grids that cannot be are refused, by name") {
   const Grid grid = even(6);
   const auto multistep = [&](const DpmSolverOptions& options) { make_plan(grid, options); };
@@ -651,7 +659,8 @@ TEST_CASE("Options and grids that cannot be are refused, by name") {
   CHECK_THROWS_WITH(make_plan(grid, DpmSolverAncestralOptions{.eta = 1.5}, exploding),
                     contains("eta is 1.5"));
   CHECK_THROWS_WITH(make_plan(grid.reversed(), DpmSolverAncestralOptions{}, exploding),
-                    contains("eta must be 0"));
+                    contains("step 0") && contains("less of it"));
+  CHECK_THROWS_WITH(make_plan(grid, DpmSolverAncestralOptions{}, KnotAt{}), contains("KnotAt"));
   const Grid noise = grid_of({{1, 0, 1}, {0.5, 0.5, 0.5}});
   CHECK_THROWS_WITH(make_plan(noise, DpmSolverOptions{.form = noise_form}), contains("alpha = 0"));
   CHECK_THROWS_WITH(make_plan(noise, DeisOptions{}), contains("alpha = 0"));

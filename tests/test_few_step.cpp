@@ -370,6 +370,8 @@ TEST_CASE("Known violations: diffusers' churn and its ancestral step without noi
   CHECK(plan[0].x == 1);
   CHECK(check_laws(plan).mean > 0.05);
   CHECK(check_laws(plan).variance > 0.05);
+  CHECK_THROWS_WITH(make_plan(grid_of({{1, 0.6, 0.8}, {0, 1, 0}}), churned),
+                    Catch::Matchers::Contains("alpha = 0.6, sigma = 0.8"));
 
   // It does not converge to the data; churn as a stage of its own does.
   const auto moments = [](bool after, int steps) {

@@ -608,3 +608,10 @@ TEST_CASE("Options out of range are refused, by name") {
       [&] { make_plan(vp, EulerOptions{.churn = {.amount = 1}, .order = ChurnOrder::after_ask}); },
       "alpha = 0.5");
 }
+
+TEST_CASE("Ancestral noise in a long step: what is kept does not cancel") {
+  const double s = 1e4, s_to = 1e-3;  // 1 - 1e-14 of the variance is new
+  const Grid grid = grid_of({{1, 1, s}, {0, 1, s_to}});
+  CHECK(make_plan(grid, DdimOptions{.eta = 1})[0].eps == Approx(s_to * s_to / s).epsilon(1e-13));
+  CHECK(make_plan(grid, EulerAncestralOptions{})[0].eps == Approx(s_to * s_to / s).epsilon(1e-13));
+}

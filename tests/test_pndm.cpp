@@ -314,6 +314,8 @@ TEST_CASE("Errors name the option, its value and the limit") {
                     Catch::Matchers::Contains("PndmOptions::warm_up is 2"));
   CHECK_THROWS_WITH(make_plan(grid, PndmOptions{.history = Basis::x0}, exploding),
                     "PndmOptions::history is x0; it must be eps or raw");
+  CHECK_THROWS_WITH(make_plan(grid, PndmOptions{.warm_up = PndmWarmUp::runge_kutta}, KnotAt{}),
+                    Catch::Matchers::Contains("KnotAt"));
   const Grid noise = Grid::through(std::vector<Knot>{{1, 0, 1}, {0.5, 0.5, 0.5}, {0, 1, 0}});
   for (const PndmWarmUp warm_up : {PndmWarmUp::runge_kutta, PndmWarmUp::multistep})
     CHECK_THROWS_WITH(make_plan(noise, PndmOptions{.warm_up = warm_up}, exploding),

@@ -157,9 +157,9 @@ TEST_CASE("RES: the weights of its papers, written out") {
   const SamplingPlan plan = make_plan(grid, ResOptions{});
   const double h0 = std::log(s0 / s1), h = std::log(s1 / s2);
   const double phi1 = (1 - std::exp(-h)) / h, phi2 = (std::exp(-h) - 1 + h) / (h * h);
-  const double b2 = -phi2 * h / h0;                                       // c2 = -h0 / h
-  CHECK(plan[1].x0 == Approx(h * (phi1 - b2) + s2 / s1).epsilon(1e-13));  // x = x0 + s1 eps
-  CHECK(plan[1].eps == Approx(s2).epsilon(1e-14));
+  const double b2 = -phi2 * h / h0;  // c2 = -h0 / h
+  CHECK(plan[1].x == Approx(std::exp(-h)).epsilon(1e-14));
+  CHECK(plan[1].x0 == Approx(h * (phi1 - b2)).epsilon(1e-13));
   CHECK(plan[1].history[0].weight == Approx(h * b2).epsilon(1e-13));
 
   const SamplingPlan single = make_plan(grid, ResSinglestepOptions{.c2 = 0.3}, exploding);
@@ -444,6 +444,8 @@ TEST_CASE("Options and grids out of range are refused by name") {
   CHECK_THROWS_WITH(make_plan(grid, ResSinglestepOptions{.c2 = not_a_number}, between),
                     contains("c2 is nan"));
   CHECK_THROWS_WITH(make_plan(rising, ResOptions{}), contains("less noise"));
+  CHECK_THROWS_WITH(make_plan(rising, ResSinglestepOptions{}, between), contains("less noise"));
+  CHECK_THROWS_WITH(make_plan(grid, ResSinglestepOptions{}, KnotAt{}), contains("KnotAt"));
   CHECK_THROWS_WITH(make_plan(grid, ErSdeOptions{.order = 0}), contains("order is 0"));
   CHECK_THROWS_WITH(make_plan(grid, ErSdeOptions{.order = 4}), contains("order is 4"));
   CHECK_THROWS_WITH(make_plan(grid, ErSdeOptions{.noise_scale = nullptr}),

@@ -160,7 +160,10 @@ TEST_CASE("bad arguments get one line and exit code 2") {
       {model + " --steps 0x10", {"--steps is 0x10", "whole number in [1, 1000]"}},
       {model + " --steps 2.5", {"--steps is 2.5", "whole number in [1, 1000]"}},
       {model + " --steps ''", {"--steps is empty", "whole number in [1, 1000]"}},
-      {model + " --sampler euler", {"--sampler", "euler", "ddim"}},
+      {model + " --sampler eler", {"sampler \"eler\" is not known", "Euler"}},
+      {model + " --sampler ''", {"the name of a sampler is \"\""}},
+      {model + " --sampler 'euler a' --eta 0.5", {"--eta", "ddim", "euler a has none"}},
+      {model + " --sampler unipc --clip raw", {"--clip raw", "ddim"}},
       {model + " --spacing even", {"--spacing", "even"}},
       {model + " --eta 1.5", {"eta is 1.5", "[0, 1]"}},
       {model + " --eta -1", {"eta is -1", "[0, 1]"}},
@@ -249,4 +252,17 @@ TEST_CASE("quadratic spacing steps from each timestep to the next") {
   REQUIRE(run(run_of_8 + "--sampler ddim --eta 1 --output " + ddim.path).code == 0);
   REQUIRE(run(run_of_8 + "--sampler ddpm --output " + ddpm.path).code == 0);
   CHECK(largest_difference(examples::read_npy(ddim.path), examples::read_npy(ddpm.path)) <= 1e-3);
+}
+
+TEST_CASE("a sampler by name runs on the folder's schedule, with its clipping") {
+  // Euler's method is DDIM; on even steps DDIM's stride is the next timestep.
+  const Scratch ddim("ddim.npy"), euler("euler.npy"), other("other.npy");
+  const std::string run_of_8 = model + " --class 4 --spacing trailing --steps 8 --seed 2 ";
+  REQUIRE(run(run_of_8 + "--sampler ddim --clip rederived --output " + ddim.path).code == 0);
+  REQUIRE(run(run_of_8 + "--sampler euler --clip rederived --output " + euler.path).code == 0);
+  REQUIRE(run(model + " --class 4 --steps 8 --seed 2 --sampler 'DPM++ 2M Karras' --output " +
+              other.path)
+              .code == 0);
+  CHECK(largest_difference(examples::read_npy(ddim.path), examples::read_npy(euler.path)) <= 1e-3);
+  CHECK(largest_difference(examples::read_npy(ddim.path), examples::read_npy(other.path)) > 0.01);
 }

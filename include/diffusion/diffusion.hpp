@@ -42,6 +42,7 @@
 #include <diffusion/samplers/dpm_solver_singlestep.hpp>
 #include <diffusion/samplers/er_sde.hpp>
 #include <diffusion/samplers/euler.hpp>
+#include <diffusion/samplers/exponential_step.hpp>
 #include <diffusion/samplers/flow.hpp>
 #include <diffusion/samplers/gradient_estimation.hpp>
 #include <diffusion/samplers/heun.hpp>

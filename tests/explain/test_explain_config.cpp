@@ -135,7 +135,7 @@ TEST_CASE("bad arguments get one line and exit code 2") {
       {policy + "--timesteps 5,7", {"timesteps[1] is 7"}},
       {policy + "--timesteps 5,x", {"--timesteps", "x"}},
       {policy + "--timesteps 100", {"timesteps[0] is 100", "[0, 99]"}},
-      {policy + "--order 5", {"--order is 5; it must be a whole number in [1, 4]"}},
+      {policy + "--order 6", {"--order is 6; it must be a whole number in [1, 5]"}},
       {policy + "--original-steps 0", {"--original-steps is 0; it must be a whole number"}},
       {policy + "--mu many", {"--mu", "many"}},
       {policy + "--set beta_end", {"--set is beta_end; it must be KEY=VALUE"}},

@@ -172,6 +172,21 @@ inline Numbers timesteps_of(const diffusion::SamplingPlan& plan) {
   return times;
 }
 
+/// The level at which a class's add_noise puts the timestep of a stage; where the network is told
+/// the same at several levels, the class goes by the place in the run.
+template <class Scalar>
+diffusion::Knot noising_level(const diffusion::DiffusersConfig& config,
+                              const diffusion::DiffusersRun& run,
+                              const diffusion::SamplingPlan& plan, int stage) {
+  const diffusion::Knot& at = plan[stage].at;
+  const bool several =
+      std::any_of(plan.stages().begin(), plan.stages().end(), [&](const diffusion::Stage& other) {
+        return other.ask && other.at.t == at.t && !diffusion::same_level(other.at, at);
+      });
+  if (several && config.method.level) return at;
+  return config.level<Scalar>(at.t, run);
+}
+
 /// Timesteps of single-precision cases are within 2e-3 (they need not be whole elsewhere); those of
 /// double-precision ones are measured like everything else.
 inline void compare_timesteps(Case& check, const Numbers& expected, const Numbers& got) {

@@ -7,7 +7,10 @@
 #include <diffusion/sampling/sample.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <numbers>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +21,14 @@
 /// Sampling loops, compared stage by stage.
 namespace golden {
 
+/// How the classes that add churn after the ask read the network's output there: as if it had been
+/// asked about the state with that noise.
+struct ChurnedReading {
+  double share;       ///< s^ = (1 + share) s
+  double s_noise;     ///< factor on the noise between
+  bool at_old_level;  ///< the output is read at s all the same (Euler with v)
+};
+
 /// What a loop must give, stage by stage; steps are counted from the first that is taken.
 struct Trajectory {
   std::vector<int> steps;  ///< after which stages the state is known
@@ -26,6 +37,7 @@ struct Trajectory {
   bool predicts_means = false;       ///< they are the states without the stage's noise instead
   bool bounded = false;              ///< they are LCM's answers c_skip x + c_out x0 instead
   std::vector<int> noise_steps;      ///< the stage that drew each noise tensor
+  std::optional<ChurnedReading> churned = {};  ///< how x0 is read at stages that draw
 };
 
 inline Trajectory trajectory_of(const Json& one) {
@@ -45,12 +57,6 @@ inline Trajectory trajectory_of(const Json& one) {
     if (expected.predictions.size() != expected.steps.size())
       throw std::runtime_error("pred_original_sample and trajectory have different lengths");
   }
-  // Where churn comes after the ask, what the reference gives belongs to a state that the network
-  // has not seen.
-  if (one.value("step_kwargs", Json::object()).contains("s_churn"))
-    for (std::size_t k = 0; k < expected.predictions.size(); ++k)
-      if (std::count(expected.noise_steps.begin(), expected.noise_steps.end(), expected.steps[k]))
-        expected.predictions[k].clear();
   return expected;
 }
 
@@ -86,6 +92,21 @@ inline Numbers bounded(const diffusion::Stage& stage, const Numbers& state, Numb
   return x0;
 }
 
+/// The x0 of a stage whose state x gets the noise n after the network has answered f. States are
+/// x0 + s eps.
+inline Numbers read_churned(const ChurnedReading& reading, const diffusion::Stage& stage,
+                            const diffusion::PredictionType& type, const Numbers& x,
+                            const Numbers& f, const Numbers& n) {
+  const double s = stage.at.sigma, raised = s * (1 + reading.share);
+  const double noise = reading.s_noise * std::sqrt(raised * raised - s * s);
+  const double level = reading.at_old_level ? s : raised;
+  const auto c =
+      diffusion::conversion(type, {stage.at.t, 1, level}, 1 / std::hypot(level, type.sigma_data));
+  Numbers x0(x.size());
+  for (std::size_t i = 0; i < x0.size(); ++i) x0[i] = c.a * (x[i] + noise * n.at(i)) + c.b * f[i];
+  return x0;
+}
+
 /// A stage in words: its row of the plan, and how the network's output is read there.
 inline std::string describe(const diffusion::PlanView& plan, int stage,
                             diffusion::PredictionType type) {
@@ -118,7 +139,14 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
     };
     const bool predicts =
         compares && !expected.predictions.empty() && !expected.predictions[known].empty();
-    if (predicts && !expected.predicts_means) {
+    const auto drawn_here =
+        std::find(expected.noise_steps.begin(), expected.noise_steps.end(), stage);
+    if (predicts && expected.churned && drawn_here != expected.noise_steps.end()) {
+      const auto k = static_cast<std::size_t>(drawn_here - expected.noise_steps.begin());
+      compare("pred_original_sample", expected.predictions[known],
+              read_churned(*expected.churned, plan[stage], options.prediction_type,
+                           numbers(run.state()), numbers(run.output()), noise[k]));
+    } else if (predicts && !expected.predicts_means) {
       const Numbers x0 = numbers(run.preview());
       compare("pred_original_sample", expected.predictions[known],
               expected.bounded ? bounded(plan[stage], numbers(run.state()), x0) : x0);
@@ -165,6 +193,15 @@ inline diffusion::SampleOptions options_of(const diffusion::DiffusersConfig& con
   return options;
 }
 
+/// Churn is divided by the length of the class's list of sigmas.
+inline ChurnedReading churned_reading(const Json& one, const diffusion::DiffusersConfig& config,
+                                      const diffusion::DiffusersRun& run) {
+  const double count = static_cast<double>(one.at("sigmas").size()) - 1;
+  return {std::min(run.s_churn / count, std::numbers::sqrt2 - 1), run.s_noise,
+          config.class_name == "EulerDiscreteScheduler" &&
+              config.prediction_type == diffusion::PredictionType::v};
+}
+
 template <class Scalar>
 void check_loop(Case& check, const Json& one) {
   const auto config = config_of(one);
@@ -181,13 +218,14 @@ void check_loop(Case& check, const Json& one) {
   const auto plan = config.plan(grid.cut(whole[begin].step), run);
   auto x = initial_state<Scalar>(check, one,
                                  one.contains("begin_index")
-                                     ? config.level<Scalar>(whole[begin].at.t, run)
+                                     ? noising_level<Scalar>(config, run, whole, begin)
                                      : diffusion::Knot{});
   const auto model = network<Scalar>(one.at("model"));
   const std::string loop = one.at("loop");
   Trajectory expected = trajectory_of(one);
   expected.bounded = config.class_name == "LCMScheduler";
   expected.predicts_means = loop == "sde_ve" || loop == "sde_vp";
+  if (run.s_churn > 0) expected.churned = churned_reading(one, config, run);
   if (loop == "sde_ve") expected = by_last_stage(expected, plan.size() / plan.steps());
   compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config), expected,
               [&](const Tensor<Scalar>& z, const diffusion::Query& query, Tensor<Scalar>& out) {

@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <set>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "data.hpp"
 
@@ -21,24 +24,14 @@ struct Tables {
   diffusion::DiffusersBetas alphas, beside;
 };
 
-/// Every class shares the keys of the betas; what some of them do on top is known here, since they
-/// have no sampler yet.
 inline Tables tables_of(const Json& one) {
-  const std::string scheduler = one.at("scheduler");
-  diffusion::detail::ConfigKeys keys(one.at("config"), scheduler);
-  Tables tables;
-  tables.alphas = diffusion::detail::read_betas(keys, diffusion::detail::beta_schedule_names);
-  tables.beside = tables.alphas;
-  auto& options = tables.alphas.options;
-  const std::set<std::string> finite_at_zero_snr = {
-      "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
-      "UniPCMultistepScheduler"};
-  if (finite_at_zero_snr.contains(scheduler) && options.rescale_zero_terminal_snr)
-    options.terminal_alpha_cumprod = 0x1p-24;
-  if (scheduler.starts_with("CogVideoX")) {
-    options.snr_shift_scale = number(one.at("config").at("snr_shift_scale"));
-    tables.beside.options.rescale_zero_terminal_snr = false;
-  }
+  const auto config = config_of(one);
+  if (!config.betas) throw Unhandled(config.class_name + " has no table of betas");
+  Tables tables{*config.betas, *config.betas};
+  auto& beside = tables.beside.options;
+  beside.terminal_alpha_cumprod = 0;
+  beside.snr_shift_scale = 1;
+  if (config.class_name.starts_with("CogVideoX")) beside.rescale_zero_terminal_snr = false;
   return tables;
 }
 
@@ -113,22 +106,31 @@ inline void run_timesteps(Report& report, const Json& one, std::size_t index) {
              });
 }
 
-/// The times at which add_noise puts the noise: those given, or, where the class goes by its place
-/// in the run, that of the step where it stands.
-inline Numbers noising_times(const Json& one, const diffusion::DiffusersConfig& config,
-                             const diffusion::DiffusersRun& run) {
-  Numbers times = numbers(one.at("timesteps"));
-  if (times.size() == 1) times.resize(one.at("shape")[0].get<std::size_t>(), times[0]);
-  if (!one.contains("begin_index")) return times;
-  const int place = one.at("begin_index").get<int>() + one.value("steps_taken_before", 0);
-  const auto told = config.timesteps(config.plan(run));
-  return Numbers(times.size(), told.at(static_cast<std::size_t>(place)));
+/// The levels of add_noise, one for each sample: of the times given, or, where the class goes by
+/// its place in the run, of the stage where it stands.
+template <class Scalar>
+std::vector<diffusion::Knot> noising_levels(const Json& one,
+                                            const diffusion::DiffusersConfig& config,
+                                            const diffusion::DiffusersRun& run) {
+  const auto batch = one.at("shape")[0].get<std::size_t>();
+  if (one.contains("begin_index")) {
+    const int place = one.at("begin_index").get<int>() + one.value("steps_taken_before", 0);
+    const auto plan = config.plan<Scalar>(run);
+    if (place < 0 || place >= plan.size())
+      throw std::runtime_error(text("begin_index leads to step ", place, " of ", plan.size()));
+    return std::vector<diffusion::Knot>(batch, noising_level<Scalar>(config, run, plan, place));
+  }
+  std::vector<diffusion::Knot> levels;
+  for (const double t : numbers(one.at("timesteps")))
+    levels.push_back(config.level<Scalar>(t, run));
+  if (levels.size() == 1) levels.resize(batch, levels[0]);
+  return levels;
 }
 
 /// alpha * sample + sigma * noise, each sample of the batch at its own level.
-template <class Scalar, class Level>
-Numbers mix(const Tensor<Scalar>& sample, const Tensor<Scalar>& noise, const Numbers& times,
-            const Level& level) {
+template <class Scalar>
+Numbers mix(const Tensor<Scalar>& sample, const Tensor<Scalar>& noise,
+            const std::vector<diffusion::Knot>& levels) {
   const Eigen::Index batch = sample.dimension(0), size = sample.size() / batch;
   const Shape one{1, sample.dimension(1), sample.dimension(2), sample.dimension(3)};
   Numbers mixed;
@@ -139,9 +141,8 @@ Numbers mix(const Tensor<Scalar>& sample, const Tensor<Scalar>& noise, const Num
       return part;
     };
     Tensor<Scalar> out(one);
-    const auto own = (std::min)(static_cast<std::size_t>(b), times.size() - 1);  // or one for all
-    const diffusion::Knot knot = level(times.at(own));
-    diffusion::add_noise(slice(sample), slice(noise), knot, out);
+    const auto own = (std::min)(static_cast<std::size_t>(b), levels.size() - 1);  // or one for all
+    diffusion::add_noise(slice(sample), slice(noise), levels.at(own), out);
     for (const double x : numbers(out)) mixed.push_back(x);
   }
   return mixed;
@@ -166,14 +167,14 @@ void check_add_noise(Case& check, const Json& one) {
     return;
   }
   check.compare("noisy", numbers(one.at("noisy")),
-                mix(sample, noise, noising_times(one, config, run),
-                    [&](double t) { return config.level<Scalar>(t, run); }));
+                mix(sample, noise, noising_levels<Scalar>(one, config, run)));
   if (!one.contains("velocity")) return;
-  check.compare("velocity", numbers(one.at("velocity")),
-                mix(noise, sample, numbers(one.at("timesteps")), [&](double t) {
-                  const diffusion::Knot at = config.velocity_level<Scalar>(t, run);
-                  return diffusion::Knot{at.t, at.alpha, -at.sigma};
-                }));
+  std::vector<diffusion::Knot> levels;
+  for (const double t : numbers(one.at("timesteps"))) {
+    const diffusion::Knot at = config.velocity_level<Scalar>(t, run);
+    levels.push_back({at.t, at.alpha, -at.sigma});
+  }
+  check.compare("velocity", numbers(one.at("velocity")), mix(noise, sample, levels));
 }
 
 inline void run_add_noise(Report& report, const Json& one, std::size_t index) {
@@ -183,15 +184,20 @@ inline void run_add_noise(Report& report, const Json& one, std::size_t index) {
   });
 }
 
+inline Numbers first_five(const Numbers& table) {
+  return {table.begin(), table.begin() + std::min<std::ptrdiff_t>(5, std::ssize(table))};
+}
+inline Numbers last_five(const Numbers& table) {
+  return {table.end() - std::min<std::ptrdiff_t>(5, std::ssize(table)), table.end()};
+}
+
 /// The first and last five of a table, and their number.
 template <class Range>
 void compare_ends(Case& check, const std::string& name, const Json& expected, const Range& range) {
   const Numbers table(range.begin(), range.end());
-  const auto five = static_cast<std::ptrdiff_t>(std::min<std::size_t>(5, table.size()));
-  const Numbers first(table.begin(), table.begin() + five), last(table.end() - five, table.end());
   check.compare(name + " count", number(expected.at("count")), static_cast<double>(table.size()));
-  check.compare(name, numbers(expected.at("first_5")), first);
-  check.compare("last of " + name, numbers(expected.at("last_5")), last);
+  check.compare(name, numbers(expected.at("first_5")), first_five(table));
+  check.compare("last of " + name, numbers(expected.at("last_5")), last_five(table));
 }
 
 template <class Scalar>
@@ -199,7 +205,11 @@ void check_config_tables(Case& check, const diffusion::DiffusersConfig& config,
                          const diffusion::DiffusersRun& run, const Json& expected,
                          const std::string& precision) {
   const auto plan = config.plan<Scalar>(run);
-  compare_ends(check, precision + " timesteps", expected.at("timesteps"), config.timesteps(plan));
+  const Numbers times = config.timesteps(plan);
+  check.compare(precision + " number of timesteps", number(expected.at("timesteps").at("count")),
+                static_cast<double>(times.size()));
+  compare_timesteps(check, numbers(expected.at("timesteps").at("first_5")), first_five(times));
+  compare_timesteps(check, numbers(expected.at("timesteps").at("last_5")), last_five(times));
   check.compare(precision + " init_noise_sigma", number(expected.at("init_noise_sigma")),
                 plan.traits().initial_scale);
   if (expected.contains("sigmas") && !expected.at("sigmas").is_null())

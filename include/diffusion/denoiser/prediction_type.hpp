@@ -59,11 +59,13 @@ inline constexpr PredictionType all_prediction_types[] = {
     PredictionType::epsilon, PredictionType::sample, PredictionType::v,        PredictionType::flow,
     PredictionType::score,   PredictionType::edm,    PredictionType::data_flow};
 
-/// The kind as a word: "epsilon", "sample", "v", "flow", "score", "edm" or "data_flow".
+/// The kind as a word: "epsilon", "sample", "v", "flow", "score", "edm" or "data_flow"; "unknown"
+/// for a number that is no kind.
 inline constexpr std::string_view name(const PredictionType& type) {
   constexpr std::string_view names[] = {"epsilon", "sample", "v",        "flow",
                                         "score",   "edm",    "data_flow"};
-  return names[static_cast<int>(type.kind)];
+  const int kind = static_cast<int>(type.kind);
+  return kind >= 0 && kind < 7 ? names[kind] : "unknown";
 }
 
 /// How a network's output f is read at a state x: x0 = a x + b f and eps = p x + q f.
@@ -90,31 +92,32 @@ inline void check_prediction_type(const PredictionType& type) {
               "; it must be at least 0 and finite"));
 }
 
-/// c_skip and c_out of an EDM network at the level `at`: x0 = c_skip x + c_out F.
+/// What is known of an EDM network at a level: x0 = c_skip x + c_out F. Plain data: threads may
+/// share what none of them writes.
 struct EdmPreconditioning {
+  double above;  ///< alpha (s - sigma_min)
   double c_skip, c_out;
+  double noise_share;  ///< 1 - alpha c_skip
 };
 
 inline EdmPreconditioning edm_preconditioning(const PredictionType& type, const Knot& at) {
   const double sd = type.sigma_data;
-  const double above = at.sigma - type.sigma_min * at.alpha;  // alpha (s - sigma_min)
+  const double above = at.sigma - type.sigma_min * at.alpha;
   const double d = above * above + sd * at.alpha * sd * at.alpha;
-  if (d == 0) return {1 / at.alpha, 0};
-  return {sd * sd * at.alpha / d, above * sd / std::hypot(at.sigma, sd * at.alpha)};
+  return {above, sd * sd * at.alpha / d, above * sd / std::hypot(at.sigma, sd * at.alpha),
+          above * above / d};
 }
 
 /// The conversion of an EDM network. eps = (x - alpha x0) / sigma, written so that nothing cancels
 /// and clean data is a limit like any other.
 inline Conversion edm_conversion(const PredictionType& type, const Knot& at) {
   const double sd = type.sigma_data;
-  const auto [c_skip, c_out] = edm_preconditioning(type, at);
+  const auto [above, c_skip, c_out, share] = edm_preconditioning(type, at);
   if (type.sigma_min == 0) {
     const double norm = std::hypot(at.sigma, sd * at.alpha);
     return {c_skip, c_out, at.sigma / norm / norm, -at.alpha * sd / norm};
   }
-  const double above = at.sigma - type.sigma_min * at.alpha;
-  const double d = above * above + sd * at.alpha * sd * at.alpha;
-  return {c_skip, c_out, above * above / d / at.sigma, -at.alpha * c_out / at.sigma};
+  return {c_skip, c_out, share / at.sigma, -at.alpha * c_out / at.sigma};
 }
 
 }  // namespace detail
@@ -184,14 +187,12 @@ inline Target target(const PredictionType& type, const Knot& at) {
   const double sd = type.sigma_data;
   const double norm = std::hypot(at.sigma, sd * at.alpha);
   if (type.sigma_min == 0) return {at.sigma / (sd * norm), -sd * at.alpha / norm};
-  const double above = at.sigma - type.sigma_min * at.alpha;
+  const auto [above, c_skip, c_out, share] = detail::edm_preconditioning(type, at);
   if (above == 0)
     fail(detail::text("the edm target is undefined at sigma = ", at.sigma,
                       ", where the network's output has no effect; sigma must be above sigma_min "
                       "alpha"));
-  const double c_skip = detail::edm_preconditioning(type, at).c_skip;
-  const double c_out = detail::edm_preconditioning(type, at).c_out;
-  return {(1 - c_skip * at.alpha) / c_out, -c_skip * at.sigma / c_out};
+  return {share / c_out, -c_skip * at.sigma / c_out};
 }
 
 }  // namespace diffusion

@@ -157,6 +157,15 @@ class ConfigKeys {
     return object_.contains(key) && !object_.at(key).is_null() && !defaults_.contains(key);
   }
 
+  /// Whether the key is there with the value null, which is then resolved: for a key that has a
+  /// value of its own otherwise.
+  bool is_null(const char* key) {
+    const nlohmann::json* value = find(key);
+    if (!value || !value->is_null()) return false;
+    resolved_[key] = nullptr;
+    return true;
+  }
+
   /// null is false, as in Python.
   bool flag(const char* key, bool otherwise) {
     const nlohmann::json* value = find(key);

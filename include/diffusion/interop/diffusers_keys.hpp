@@ -3,10 +3,13 @@
 
 #include <diffusion/interop/config_keys.hpp>
 #include <diffusion/interop/diffusers_types.hpp>
+#include <diffusion/schedule/flow_shift.hpp>
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <string_view>
 
 /// The keys that many scheduler classes share.
 namespace diffusion::detail {
@@ -30,6 +33,11 @@ inline constexpr std::array<Named<PredictionType>, 3> prediction_type_names = {{
     {"epsilon", PredictionType::epsilon},
     {"sample", PredictionType::sample},
     {"v_prediction", PredictionType::v},
+}};
+
+inline constexpr std::array<Named<TimeShift>, 2> time_shift_names = {{
+    {"exponential", TimeShift::exponential},
+    {"linear", TimeShift::linear},
 }};
 
 using BetaNames = std::span<const Named<BetaSchedule>>;
@@ -86,14 +94,35 @@ inline PredictionType read_prediction_type(ConfigKeys& keys, const DiffusersBeta
   return type;
 }
 
-inline GridOptions read_grid(ConfigKeys& keys, SpacingNames known, int train_timesteps) {
-  GridOptions grid;
-  grid.spacing = keys.choice("timestep_spacing", "leading", known);
-  grid.steps_offset = keys.integer("steps_offset", 0, 0, train_timesteps - 1);
-  if (grid.steps_offset > 0 && grid.spacing != TimestepSpacing::leading)
+/// timestep_spacing and steps_offset into the members `spacing` and `steps_offset` of options.
+template <class Options>
+void read_spacing(ConfigKeys& keys, SpacingNames known, std::string_view otherwise, int most_offset,
+                  Options& options) {
+  options.spacing = keys.choice("timestep_spacing", otherwise, known);
+  options.steps_offset = keys.integer("steps_offset", 0, 0, most_offset);
+  if (options.steps_offset > 0 && options.spacing != TimestepSpacing::leading)
     keys.note(DiffusersNote::Kind::overruled, "steps_offset",
               "it moves leading timesteps only, not those of this timestep_spacing");
+}
+
+inline GridOptions read_grid(ConfigKeys& keys, SpacingNames known, int train_timesteps) {
+  GridOptions grid;
+  read_spacing(keys, known, "leading", train_timesteps - 1, grid);
   return grid;
+}
+
+/// That one of some flags which is true, if any. Fails where two are.
+template <class T>
+std::optional<T> only_true(ConfigKeys& keys, std::span<const Named<T>> flags) {
+  const Named<T>* chosen = nullptr;
+  for (const Named<T>& flag : flags) {
+    if (!keys.flag(flag.name.data(), false)) continue;
+    if (chosen)
+      fail(text(keys.class_name(), ": ", chosen->name, " and ", flag.name,
+                " are both true; at most one of them may be"));
+    chosen = &flag;
+  }
+  return chosen ? std::optional<T>(chosen->value) : std::nullopt;
 }
 
 inline Clipping read_range_clipping(ConfigKeys& keys, bool clips_by_default = true) {

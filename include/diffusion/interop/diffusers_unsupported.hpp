@@ -2,6 +2,7 @@
 #define DIFFUSION_INTEROP_DIFFUSERS_UNSUPPORTED_HPP
 
 #include <diffusion/error.hpp>
+#include <diffusion/spelling.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -38,27 +39,6 @@ inline constexpr UnsupportedClass unsupported_classes[] = {
     {"RePaintScheduler", "it is DDPM that repeats steps around a known picture", "DDPMScheduler"},
 };
 
-/// The edit distance of two words, small and capital letters being alike.
-inline std::size_t distance(std::string_view a, std::string_view b) {
-  const auto alike = [](char c, char d) {
-    const auto lower = [](char letter) {
-      return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
-    };
-    return lower(c) == lower(d);
-  };
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t corner = row[0]++;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = corner + (alike(a[i], b[j]) ? 0 : 1);
-      corner = row[j + 1];
-      row[j + 1] = (std::min)({replaced, row[j] + 1, corner + 1});
-    }
-  }
-  return row.back();
-}
-
 /// Flax's classes are PyTorch's with another first syllable; pipelines read them as such.
 inline std::string_view without_flax(std::string_view name) {
   if (name.starts_with("Flax")) name.remove_prefix(4);
@@ -75,13 +55,13 @@ inline std::string_view nearest_name(std::string_view name,
   if (stem.ends_with("Scheduler")) stem.remove_suffix(9);
   std::string_view nearest;
   for (const std::string_view one : known)
-    if (!stem.empty() && distance(stem, one.substr(0, stem.size())) == 0 &&
+    if (!stem.empty() && letters_apart(stem, one.substr(0, stem.size())) == 0 &&
         (nearest.empty() || one.size() < nearest.size()))
       nearest = one;
   if (!nearest.empty()) return nearest;
   return *std::min_element(known.begin(), known.end(),
                            [name](std::string_view a, std::string_view b) {
-                             return distance(name, a) < distance(name, b);
+                             return letters_apart(name, a) < letters_apart(name, b);
                            });
 }
 

@@ -7,8 +7,6 @@
 #include <diffusion/schedule/schedule.hpp>
 
 #include <cmath>
-#include <limits>
-#include <optional>
 
 namespace diffusion {
 
@@ -27,7 +25,7 @@ namespace detail {
 ///
 ///     dy / dtheta = v(y) = E[cos(theta) eps - sin(theta) x0 | y],
 ///
-/// as in TrigFlow (Lu and Song 2024, arXiv 2410.11081, section 3.1), bounded at both ends; another
+/// as in TrigFlow (Lu and Song 2024, arXiv 2410.11081), bounded at both ends; another
 /// variable only scales it. Immutable; safe to share between threads.
 template <class S>
 class FlowPath {

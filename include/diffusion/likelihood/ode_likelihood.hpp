@@ -79,8 +79,7 @@ struct CentralDifferences {
 
 /// Minus log density in bits a dimension, for data that lie on a grid of this bin width and were
 /// spread over their bins: -log_density / (d log 2) - log2(bin). 2 / 255 is that of bytes brought
-/// to
-/// [-1, 1]: with p(bin) = p(x) bin, the code length of a byte.
+/// to [-1, 1]: with p(bin) = p(x) bin, the code length of a byte.
 inline double bits_per_dimension(double log_density, std::size_t dimension,
                                  double bin = 2.0 / 255) {
   detail::require_at_least("dimension", dimension, std::size_t{1});
@@ -325,8 +324,7 @@ struct ProbeMean {
 ///
 /// The trace needs derivatives of the network's output in its input z. `jacobian` is called as
 ///
-///     jacobian(const Tensor& z, const Query& query, const Tensor& w, Tensor& out)   // out = J(z)
-///     w
+///     jacobian(const Tensor& z, const Query& query, const Tensor& w, Tensor& out)  // out = J(z) w
 ///
 /// or is CentralDifferences, which asks the network at z + h w and z - h w. Hutchinson's estimates
 /// are without bias in the log density for as long as the steps do not depend on the probes

@@ -56,6 +56,15 @@ std::size_t written_terms(const std::array<Term, N>& terms) {
   return count;
 }
 
+/// The terms that have to be written, each by `text_of`, with commas between.
+template <std::size_t N, class TextOf>
+std::string listed_terms(const std::array<Term, N>& terms, const TextOf& text_of) {
+  std::string list;
+  for (std::size_t i = 0; i < written_terms(terms); ++i)
+    list += (i == 0 ? "" : ", ") + text_of(terms[i]);
+  return list;
+}
+
 /// Values as JSON, every field by name. Holds nothing; safe to share between threads.
 struct JsonText {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
@@ -67,10 +76,7 @@ struct JsonText {
   }
   template <std::size_t N>
   std::string operator()(const std::array<Term, N>& terms) const {
-    std::string list;
-    for (std::size_t i = 0; i < written_terms(terms); ++i)
-      list += (i == 0 ? "" : ", ") + (*this)(terms[i]);
-    return "[" + list + "]";
+    return "[" + listed_terms(terms, *this) + "]";
   }
   template <Listed T>
   std::string operator()(const T& object) const {
@@ -94,10 +100,7 @@ struct CppText {
   }
   template <std::size_t N>
   std::string operator()(const std::array<Term, N>& terms) const {
-    std::string list;
-    for (std::size_t i = 0; i < written_terms(terms); ++i)
-      list += (i == 0 ? "" : ", ") + (*this)(terms[i]);
-    return "{{" + list + "}}";
+    return "{{" + listed_terms(terms, *this) + "}}";
   }
   template <Listed T>
   std::string operator()(const T& object) const {

@@ -6,7 +6,6 @@
 #include <diffusion/schedule/knot.hpp>
 
 #include <array>
-#include <cstddef>
 #include <string_view>
 
 /// The fields of a plan, by name: the one list from which plans are written and read. A new field

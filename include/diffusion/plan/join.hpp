@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_PLAN_JOIN_HPP
 #define DIFFUSION_PLAN_JOIN_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/plan/plan.hpp>
 
 #include <cmath>

@@ -1,7 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_CHURN_HPP
 #define DIFFUSION_SAMPLERS_CHURN_HPP
 
-#include <diffusion/samplers/ancestral.hpp>
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
 #include <algorithm>
@@ -36,19 +36,19 @@ inline void check_churn(const Churn& churn) {
 inline double churn_share(const Grid& grid, int i, const Churn& churn) {
   const Knot& at = grid[i].from;
   if (churn.amount == 0 || at.alpha == 0 || at.sigma == 0) return 0;
-  if (ratio_at(at) < churn.s_min || ratio_at(at) > churn.s_max) return 0;
+  if (ratio_of(at) < churn.s_min || ratio_of(at) > churn.s_max) return 0;
   return (std::min)(churn.amount / (grid.first_step() + grid.size()), std::numbers::sqrt2 - 1);
 }
 
 /// Adds the stage of noise before step i, where there is one; returns the level that it leads to.
-inline Knot churned(Rows& rows, const Grid& grid, int i, const Churn& churn,
+inline Knot churned(PlanRows& rows, const Grid& grid, int i, const Churn& churn,
                     const KnotAt& knot_at) {
   const Knot& at = grid[i].from;
   const double share = churn_share(grid, i, churn);
   if (share == 0) return at;
-  if (!knot_at) fail("churn needs the knots between those of the grid: a KnotAt");
+  require_knots(knot_at, "churn");
   const Knot raised = knot_at(at.log_snr() - 2 * std::log1p(share));
-  if (!(ratio_at(raised) > ratio_at(at))) return at;
+  if (!(ratio_of(raised) > ratio_of(at))) return at;
   Stage& row = rows.move(i, at, raised);
   row.x = raised.alpha / at.alpha;
   rows.noise(churn.s_noise * raised.sigma * std::sqrt(fresh_share(raised, at)));

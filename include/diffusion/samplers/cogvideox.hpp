@@ -12,7 +12,7 @@ namespace diffusion {
 /// first-order step before that of a second-order one, every step asks, and the last is of second
 /// order unless `first_order_end` says that it leaves the list.
 inline SamplingPlan cogvideox_dpm_plan(const Grid& grid, bool first_order_end) {
-  detail::Rows rows(grid, Basis::x0);
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     const auto [from, to] = grid[i];
     const detail::ExponentialStep step(from, to, SolverForm::data, 1);

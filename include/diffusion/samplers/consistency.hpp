@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_CONSISTENCY_HPP
 #define DIFFUSION_SAMPLERS_CONSISTENCY_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/lcm.hpp>
 #include <diffusion/schedule/arithmetic.hpp>
 #include <diffusion/schedule/trig_flow.hpp>

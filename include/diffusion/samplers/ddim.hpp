@@ -1,9 +1,10 @@
 #ifndef DIFFUSION_SAMPLERS_DDIM_HPP
 #define DIFFUSION_SAMPLERS_DDIM_HPP
 
+#include <diffusion/error.hpp>
+#include <diffusion/samplers/ancestral.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
-#include <cmath>
 #include <utility>
 
 namespace diffusion {
@@ -17,20 +18,12 @@ struct DdimOptions {
   EpsilonRule epsilon = EpsilonRule::rederived;  ///< eps beside a clipped x0
 };
 
-/// The rows of DDIM: x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s n, with
-/// s = eta sigma' sqrt(1 - SNR / SNR').
+/// The rows of DDIM: x' = alpha' x0 + sqrt(sigma'^2 - u^2) eps + u n, with
+/// u = eta sigma' sqrt(1 - SNR / SNR').
 inline SamplingPlan make_plan(const Grid& grid, const DdimOptions& options) {
   detail::require_range("DdimOptions::eta", options.eta, 0.0, 1.0);
-  detail::Rows rows(grid, Basis::eps);
-  for (int i = 0; i < grid.size(); ++i) {
-    Stage& row = rows.ask(i);
-    const double sigma = row.to.sigma;
-    const double s =
-        options.eta > 0 ? options.eta * sigma * std::sqrt(detail::noise_share(row, i)) : 0;
-    row.x0 = row.to.alpha;
-    row.eps = std::sqrt((sigma - s) * (sigma + s));
-    if (options.eta > 0) rows.noise(s);
-  }
+  PlanRows rows(grid, Basis::eps);
+  for (int i = 0; i < grid.size(); ++i) detail::add_ancestral_step(rows, grid, i, options.eta, 1);
   return std::move(rows).plan({.epsilon_rule = options.epsilon, .clipping = options.clipping});
 }
 
@@ -67,11 +60,9 @@ struct DdimInverseOptions {
 inline SamplingPlan make_plan(const Grid& grid, const DdimInverseOptions& options) {
   detail::require_enumerator("DdimInverseOptions::time", options.time, 2);
   const Grid reversed = grid.reversed();
-  detail::Rows rows(reversed, Basis::eps);
+  PlanRows rows(reversed, Basis::eps);
   for (int i = 0; i < reversed.size(); ++i) {
-    Stage& row = rows.ask(i);
-    row.x0 = row.to.alpha;
-    row.eps = row.to.sigma;
+    Stage& row = rows.ddim(i);
     if (options.time == InversionTime::target) row.at.t = row.to.t;
   }
   return std::move(rows).plan({.epsilon_rule = options.epsilon, .clipping = options.clipping});

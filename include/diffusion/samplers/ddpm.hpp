@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_DDPM_HPP
 #define DIFFUSION_SAMPLERS_DDPM_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
 #include <algorithm>
@@ -42,14 +43,14 @@ struct DdpmOptions {
 /// k = 1 - SNR / SNR': mean and variance of the posterior q(x' | x, x0).
 inline SamplingPlan make_plan(const Grid& grid, const DdpmOptions& options) {
   detail::require_enumerator("DdpmOptions::variance", options.variance, 6);
-  detail::Rows rows(grid, Basis::x0);
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     Stage& row = rows.ask(i);
     const Knot& to = row.to;
     if (to.alpha == 0 || row.at.sigma == 0)
       fail(detail::text("step ", i, " of the grid goes from sigma = ", row.at.sigma,
                         " to alpha = ", to.alpha, "; DDPM needs sigma > 0 and alpha > 0 there"));
-    double k = detail::noise_share(row, i), kept = row.at.alpha / to.alpha;
+    double k = detail::noise_share(grid[i], i), kept = row.at.alpha / to.alpha;
     if (options.beta) {
       const double beta = options.beta(grid[i]);
       detail::require_range("DdpmOptions::beta of a step", beta, 0.0, 1.0);
@@ -80,7 +81,7 @@ inline SamplingPlan make_plan(const Grid& grid, const DdpmOptions& options) {
         break;
       case VarianceType::learned_range:  // log s = (log lower + (v + 1) / 2 log(upper/lower)) / 2
         row.noise_scale.kind = NoiseScale::Kind::exponential;
-        row.noise_scale.offset = lower > 0 ? std::log(lower * upper) / 4 : 0;
+        row.noise_scale.offset = lower > 0 ? (std::log(lower) + std::log(upper)) / 4 : 0;
         row.noise_scale.slope = lower > 0 ? std::log(upper / lower) / 4 : 0;
         if (lower == 0) weight = 0;
         break;

@@ -1,9 +1,8 @@
 #ifndef DIFFUSION_SAMPLERS_DEIS_HPP
 #define DIFFUSION_SAMPLERS_DEIS_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/dpm_solver.hpp>
-
-#include <utility>
 
 namespace diffusion {
 
@@ -28,7 +27,7 @@ inline SamplingPlan make_plan(const Grid& grid, const DeisOptions& options) {
                                           .clipping = options.clipping});
 }
 
-/// Diffusion exponential integrator sampler (Zhang and Chen 2022, arXiv 2204.13902, eq. 14 to 16),
+/// Diffusion exponential integrator sampler (Zhang and Chen 2022, arXiv 2204.13902),
 /// tAB-DEIS with the polynomial in log rho as diffusers has it. (In rho it is LMS.) Of the order
 /// that it is given, after as many first steps; order 1 is DDIM. One network call a step, order - 1
 /// earlier estimates, deterministic. Any schedule, not from alpha = 0; a step to sigma = 0 is first

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_DPM_SOLVER_SDE_HPP
 #define DIFFUSION_SAMPLERS_DPM_SOLVER_SDE_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/ancestral.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
@@ -35,7 +36,7 @@ namespace detail {
 /// rho of a step through `middle`.
 inline double path_correlation(SdeNoise noise, const Knot& at, const Knot& middle, const Knot& to) {
   if (noise == SdeNoise::independent) return 0;
-  const double s = ratio_at(at), m = ratio_at(middle), end = ratio_at(to);
+  const double s = ratio_of(at), m = ratio_of(middle), end = ratio_of(to);
   if (!(end < m && m < s)) return 0;  // a step of no length has no noise
   if (noise == SdeNoise::path_in_sigma) return std::sqrt((s - m) / (s - end));
   return end / m * std::sqrt(fresh_share(at, middle) / fresh_share(at, to));
@@ -48,11 +49,10 @@ inline double path_correlation(SdeNoise noise, const Knot& at, const Knot& middl
 /// with the estimate of the middle, from the same x; k and u are `ancestral`'s kept and fresh.
 inline SamplingPlan make_plan(const Grid& grid, const DpmSolverSdeOptions& options,
                               const KnotAt& knot_at) {
-  detail::require_range("DpmSolverSdeOptions::eta", options.eta, 0.0, 1.0);
-  detail::require_range("DpmSolverSdeOptions::s_noise", options.s_noise, 0.0, 1e6);
+  detail::check_ancestral("DpmSolverSdeOptions", options.eta, options.s_noise);
   detail::require_enumerator("DpmSolverSdeOptions::noise", options.noise, 3);
-  if (!knot_at) fail("DPM-Solver SDE needs the knots between those of the grid: a KnotAt");
-  detail::Rows rows(grid, Basis::x0);
+  detail::require_knots(knot_at, "DPM-Solver SDE");
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     const auto& [at, to] = grid[i];
     if (at.sigma == 0)

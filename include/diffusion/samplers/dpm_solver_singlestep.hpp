@@ -1,10 +1,11 @@
 #ifndef DIFFUSION_SAMPLERS_DPM_SOLVER_SINGLESTEP_HPP
 #define DIFFUSION_SAMPLERS_DPM_SOLVER_SINGLESTEP_HPP
 
+#include <diffusion/error.hpp>
+#include <diffusion/samplers/ancestral.hpp>
 #include <diffusion/samplers/dpm_solver.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -29,7 +30,7 @@ struct DpmSolverSinglestepOptions {
 };
 
 /// Which call of its Runge-Kutta step each of n steps is: 1, 2, 3, 1, 2, 3, ... and the end that
-/// DPM-Solver-fast gives it (arXiv 2206.00927, section 3.4).
+/// DPM-Solver-fast gives it (Lu et al. 2022, arXiv 2206.00927).
 inline std::vector<int> singlestep_orders(int n, int order, bool lower_order_final,
                                           bool ends_clean) {
   detail::require_range("DpmSolverSinglestepOptions::order", order, 1, 3);
@@ -50,7 +51,7 @@ inline SamplingPlan make_plan(const Grid& grid, const DpmSolverSinglestepOptions
   detail::require_enumerator("DpmSolverSinglestepOptions::third_order", options.third_order, 3);
   const bool midpoint = options.solver == SolverType::midpoint;
   const bool flipped = options.third_order == ThirdOrder::diffusers && options.eta > 0;
-  detail::Rows rows(grid, options.form == SolverForm::data ? Basis::x0 : Basis::eps);
+  PlanRows rows(grid, options.form == SolverForm::data ? Basis::x0 : Basis::eps);
   int call = 0;
   for (int i = 0; i < grid.size(); ++i) {
     call = (std::min)(orders[static_cast<std::size_t>(i)], call + 1);
@@ -107,39 +108,30 @@ struct DpmSolverAncestralOptions {
 inline SamplingPlan make_plan(const Grid& grid, const DpmSolverAncestralOptions& options,
                               const KnotAt& knot_at) {
   detail::require_range("DpmSolverAncestralOptions::eta", options.eta, 0.0, 1.0);
-  const double eta = options.eta;
-  detail::Rows rows(grid, Basis::x0);
+  detail::require_knots(knot_at, "DPM-Solver++ 2S ancestral");
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     const auto [from, to] = grid[i];
     // The step of the ODE goes below the level of its end; noise brings the state back up.
-    const double share = -std::expm1(from.log_snr() - to.log_snr());
-    if (eta > 0 && !(share >= 0))
-      fail(detail::text("step ", i, " of the grid leads to more noise; eta must be 0 there"));
-    const double noise = eta == 0 ? 0 : to.sigma * eta * std::sqrt(share);
-    const Knot down{to.t, to.alpha, std::sqrt((to.sigma - noise) * (to.sigma + noise))};
+    const detail::Ancestral part = detail::ancestral(from, to, options.eta, i);
+    const Knot down{to.t, to.alpha, part.kept};
     const detail::ExponentialStep whole(from, down, SolverForm::data, 0);
     if (whole.infinite()) {
-      rows.ask(i, from, to).x = whole.x();
-      rows.weigh(0, whole.moment(0));
+      rows.ddim(i).eps = part.kept;
     } else {
       const Knot middle = knot_at((from.log_snr() + down.log_snr()) / 2);
-      const detail::ExponentialStep half(from, middle, SolverForm::data, 0);
-      Stage& first = rows.ask(i, from, middle);
-      first.save = true;
-      first.x = half.x();
-      rows.weigh(0, half.moment(0));
+      rows.ddim(i, from, middle).save = true;
       rows.ask(i, middle, to).saved = whole.x();
       rows.weigh(0, whole.moment(0));
     }
-    if (eta > 0) rows.noise(noise);
+    if (options.eta > 0) rows.noise(part.fresh);
   }
   return std::move(rows).plan({.clipping = options.clipping});
 }
 
-/// DPM-Solver++ 2S ancestral: the singlestep solver of order 2 with r = 1/2 (arXiv 2211.01095,
-/// algorithm 1) to the level sqrt(sigma'^2 - s^2), s = eta sigma' sqrt(1 - SNR / SNR'), then noise
-/// s, as k-diffusion's dpmpp_2s_ancestral. Two network calls a step, one in a step to sigma = 0;
-/// a saved state; second order with eta = 0. Immutable; safe to share between threads.
+/// DPM-Solver++ 2S with r = 1/2 (arXiv 2211.01095, algorithm 1) and ancestral noise: k-diffusion's
+/// dpmpp_2s_ancestral. Two network calls a step, one to sigma = 0; a saved state; second order with
+/// eta = 0. Immutable; safe to share between threads.
 template <class S>
 struct DpmSolverAncestralSampler : GridSampler<S, DpmSolverAncestralOptions> {
   using GridSampler<S, DpmSolverAncestralOptions>::GridSampler;

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_ER_SDE_HPP
 #define DIFFUSION_SAMPLERS_ER_SDE_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/quadrature.hpp>
 #include <diffusion/samplers/sampler.hpp>
 #include <diffusion/samplers/weights.hpp>
@@ -60,11 +61,11 @@ inline SamplingPlan make_plan(const Grid& grid, const ErSdeOptions& options) {
   detail::require_range("ErSdeOptions::order", options.order, 1, 3);
   const auto& phi = options.noise_scale;
   if (!phi) fail("ErSdeOptions::noise_scale is empty; it must be a function of s");
-  detail::Rows rows(grid, Basis::x0);
+  PlanRows rows(grid, Basis::x0);
   std::vector<double> levels;  // of the estimates, the newest first
   for (int i = 0; i < grid.size(); ++i) {
     const auto [from, to] = grid[i];
-    const double s = from.sigma / from.alpha, s_to = to.sigma / to.alpha;
+    const double s = detail::ratio_of(from), s_to = detail::ratio_of(to);
     if (from.sigma == 0 || to.alpha == 0 || !(s_to < s))
       fail(detail::text("step ", i, " of the grid goes from sigma / alpha = ", s, " to ", s_to,
                         "; ER-SDE needs each step to lead to less noise"));
@@ -86,8 +87,7 @@ inline SamplingPlan make_plan(const Grid& grid, const ErSdeOptions& options) {
     // r x / alpha = r x0 + r s eps, which is finite from pure noise too.
     std::vector<double> weights = detail::interpolatory_weights(nodes, moments);
     weights[0] += 1 - moments[0];
-    for (double& weight : weights) weight *= to.alpha;
-    rows.weigh(weights);
+    rows.weigh(weights, to.alpha);
     row.eps = to.sigma * kept;
     if (kept < 1) rows.noise(to.sigma * std::sqrt((1 - kept) * (1 + kept)));
   }

@@ -2,6 +2,7 @@
 #define DIFFUSION_SAMPLERS_EULER_HPP
 
 #include <diffusion/denoiser/prediction_type.hpp>
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/ancestral.hpp>
 #include <diffusion/samplers/churn.hpp>
 #include <diffusion/samplers/sampler.hpp>
@@ -35,7 +36,8 @@ namespace detail {
 
 /// Euler's step with churn after the ask, in sigma space: x^ = x + w n and
 /// x' = r x^ + (1 - r) (a x^ + b f), r = s' / s^.
-inline void euler_churned_late(Rows& rows, const Grid& grid, int i, const EulerOptions& options) {
+inline void euler_churned_late(PlanRows& rows, const Grid& grid, int i,
+                               const EulerOptions& options) {
   const auto& [at, to] = grid[i];
   if (at.alpha != 1 || to.alpha != 1)
     fail(text("step ", i, " of the grid has alpha = ", at.alpha,
@@ -59,16 +61,14 @@ inline SamplingPlan make_plan(const Grid& grid, const EulerOptions& options,
   detail::check_churn(options.churn);
   detail::require_enumerator("EulerOptions::order", options.order, 3);
   const bool late = options.order != ChurnOrder::before_ask;
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     if (late && detail::churn_share(grid, i, options.churn) > 0) {
       detail::euler_churned_late(rows, grid, i, options);
       continue;
     }
     const Knot at = late ? grid[i].from : detail::churned(rows, grid, i, options.churn, knot_at);
-    Stage& row = rows.ask(i, at, grid[i].to);
-    row.x0 = row.to.alpha;
-    row.eps = row.to.sigma;
+    rows.ddim(i, at, grid[i].to);
   }
   return std::move(rows).plan({.clipping = options.clipping});
 }
@@ -93,19 +93,12 @@ struct EulerAncestralOptions {
   double s_noise = 1;   ///< factor on the new noise, >= 0; other than 1 breaks its variance
 };
 
-/// The rows of Euler ancestral: x' = alpha' x0 + sqrt(sigma'^2 - u^2) eps + u n, with
-/// u = eta sigma' sqrt(1 - (s' / s)^2).
+/// The rows of Euler ancestral: those of DDIM with eta, but for s_noise.
 inline SamplingPlan make_plan(const Grid& grid, const EulerAncestralOptions& options) {
-  detail::require_range("EulerAncestralOptions::eta", options.eta, 0.0, 1.0);
-  detail::require_range("EulerAncestralOptions::s_noise", options.s_noise, 0.0, 1e6);
-  detail::Rows rows(grid, Basis::eps);
-  for (int i = 0; i < grid.size(); ++i) {
-    Stage& row = rows.ask(i);
-    const detail::Ancestral part = detail::ancestral(row.at, row.to, options.eta, i);
-    row.x0 = row.to.alpha;
-    row.eps = part.kept;
-    if (options.eta > 0) rows.noise(options.s_noise * part.fresh);
-  }
+  detail::check_ancestral("EulerAncestralOptions", options.eta, options.s_noise);
+  PlanRows rows(grid, Basis::eps);
+  for (int i = 0; i < grid.size(); ++i)
+    detail::add_ancestral_step(rows, grid, i, options.eta, options.s_noise);
   return std::move(rows).plan({.clipping = options.clipping});
 }
 

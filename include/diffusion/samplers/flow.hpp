@@ -31,8 +31,12 @@ namespace detail {
 /// By which share the reference's churn raises sigma in step i.
 inline double churn_after_ask(const Grid& grid, int i, const FlowHeunOptions& options) {
   const Churn& churn = options.churn;
-  const double sigma = grid[i].from.sigma;
-  if (!options.churn_after_ask || sigma < churn.s_min || sigma > churn.s_max) return 0;
+  const double alpha = grid[i].from.alpha, sigma = grid[i].from.sigma;
+  if (!options.churn_after_ask || churn.amount == 0) return 0;
+  if (std::abs(alpha + sigma - 1) > 1e-6)
+    fail(text("step ", i, " of the grid starts at alpha = ", alpha, ", sigma = ", sigma,
+              "; churn after the ask is the reference's, which knows alpha + sigma = 1 only"));
+  if (sigma < churn.s_min || sigma > churn.s_max) return 0;
   const int calls = 2 * (grid.first_step() + grid.size()) - 1;
   return (std::min)(churn.amount / calls, std::numbers::sqrt2 - 1);
 }
@@ -49,16 +53,14 @@ inline double churn_after_ask(const Grid& grid, int i, const FlowHeunOptions& op
 inline SamplingPlan make_plan(const Grid& grid, const FlowHeunOptions& options,
                               const KnotAt& knot_at = {}) {
   detail::check_churn(options.churn);
-  detail::Rows rows(grid, Basis::x0);
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     const Knot& to = grid[i].to;
     const Knot at = options.churn_after_ask
                         ? grid[i].from
                         : detail::churned(rows, grid, i, options.churn, knot_at);
-    Stage& euler = rows.ask(i, at, to);
+    Stage& euler = rows.ddim(i, at, to);
     euler.save = to.sigma > 0;
-    euler.x0 = to.alpha;
-    euler.eps = to.sigma;
     double run = to.alpha - at.alpha, rise = to.sigma - at.sigma, added = 0;
     int draw = 0;
     const double after = detail::churn_after_ask(grid, i, options);
@@ -119,7 +121,7 @@ inline SamplingPlan make_plan(const Grid& grid, const FlowAncestralOptions& opti
   detail::require_range("FlowAncestralOptions::s_noise", options.s_noise, 0.0, 1e6);
   const double guard = options.as_diffusers ? 1e-12 : 0;
   const bool renoised = options.s_noise > 0 || !options.as_diffusers;
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     const auto& [from, to] = grid[i];
     if (same_level(from, to)) {
@@ -132,9 +134,7 @@ inline SamplingPlan make_plan(const Grid& grid, const FlowAncestralOptions& opti
       fail(detail::text("with eta = ", options.eta, " step ", i, " of the grid, from t = ", t,
                         " to ", end, ", goes down to ", down, "; that must lie in [0, ", end,
                         "], and t be positive"));
-    Stage& row = rows.ask(i);
-    row.x0 = to.alpha;
-    row.eps = to.sigma;
+    Stage& row = rows.ddim(i);
     if (down == end) continue;  // eta = 0, or to clean data
     if (renoised) {
       row.x0 = to.alpha * (1 - down) / (1 - down + guard);

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_GRADIENT_ESTIMATION_HPP
 #define DIFFUSION_SAMPLERS_GRADIENT_ESTIMATION_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
 #include <utility>
@@ -19,22 +20,20 @@ struct GradientEstimationOptions {
 /// x' = alpha' x0 + sigma' eps + alpha' (s' - s) (gamma - 1) (eps - eps_before).
 inline SamplingPlan make_plan(const Grid& grid, const GradientEstimationOptions& options) {
   detail::require_range("GradientEstimationOptions::gamma", options.gamma, 1.0, 10.0);
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     const auto [from, to] = grid[i];
     // The first step has nothing to extrapolate from; one to clean data is the estimate itself.
     const bool extrapolates = i > 0 && to.sigma > 0 && from.alpha > 0;
     const double bend =
         extrapolates ? (to.sigma - to.alpha / from.alpha * from.sigma) * (options.gamma - 1) : 0;
-    Stage& row = rows.ask(i);
-    row.x0 = to.alpha;
-    row.eps = to.sigma + bend;
+    rows.ddim(i).eps += bend;
     rows.weigh(1, -bend);
   }
   return std::move(rows).plan({.clipping = options.clipping});
 }
 
-/// Sampling with gradient estimation (Permenter and Yuan 2023, arXiv 2306.04848, algorithm 2): DDIM
+/// Sampling with gradient estimation (Permenter and Yuan 2023, arXiv 2306.04848): DDIM
 /// whose eps is moved away from that of the step before, as gradient descent with momentum. With
 /// even steps of s, gamma = 1.5 is the second-order method of Adams and Bashforth, other gamma are
 /// of first order. One network call a step, one earlier estimate; any schedule. Immutable; safe to

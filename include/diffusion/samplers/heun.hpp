@@ -21,17 +21,15 @@ struct HeunOptions {
 inline SamplingPlan make_plan(const Grid& grid, const HeunOptions& options,
                               const KnotAt& knot_at = {}) {
   detail::check_churn(options.churn);
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     const Knot& to = grid[i].to;
     const Knot at = detail::churned(rows, grid, i, options.churn, knot_at);
-    Stage& euler = rows.ask(i, at, to);
-    euler.x0 = to.alpha;
-    euler.eps = to.sigma;
+    rows.ddim(i, at, to);
     if (to.sigma == 0 || at.alpha == 0 || to.alpha == 0) continue;  // s' = 0, or a step without end
 
     rows.ask(i, to, to).x = 1;
-    const double half = to.alpha * (detail::ratio_at(to) - detail::ratio_at(at)) / 2;
+    const double half = to.alpha * (detail::ratio_of(to) - detail::ratio_of(at)) / 2;
     rows.weigh(0, half);
     rows.weigh(1, -half);
   }

@@ -17,10 +17,9 @@ struct LcmOptions {
   /// Which timesteps; those of the distillation are `lcm_timesteps`.
   GridOptions grid{.spacing = TimestepSpacing::trailing};
   Clipping clipping{};  ///< what is done to the estimate of x0
-  /// > 0: the boundary condition of latent consistency models, at the time t * timestep_scaling
-  /// that the network is told (10 in their papers' code): f = c_skip x + c_out x0 with
-  /// c_skip = sd^2 / (t^2 + sd^2), c_out = t / sqrt(t^2 + sd^2). It differs from x0 by 1e-6 at
-  /// most of their timesteps. 0: none, f = x0.
+  /// > 0: the boundary condition of latent consistency models, f = c_skip x + c_out x0 with
+  /// c_skip = sd^2 / (u^2 + sd^2), c_out = u / sqrt(u^2 + sd^2), u = t * timestep_scaling (10 in
+  /// their code). 0: none, f = x0; they differ by some 1e-6.
   double timestep_scaling = 0;
   double sigma_data = 0.5;   ///< sd of the boundary condition, > 0
   double s_noise = 1;        ///< factor on the noise, >= 0; the laws hold for 1
@@ -32,7 +31,7 @@ inline SamplingPlan make_plan(const Grid& grid, const LcmOptions& options) {
   detail::require_range("LcmOptions::timestep_scaling", options.timestep_scaling, 0.0, 1e6);
   detail::require_range("LcmOptions::sigma_data", options.sigma_data, 1e-6, 1e6);
   detail::require_range("LcmOptions::s_noise", options.s_noise, 0.0, 1e6);
-  detail::Rows rows(grid, Basis::x0);
+  PlanRows rows(grid, Basis::x0);
   for (int i = 0; i < grid.size(); ++i) {
     Stage& row = rows.ask(i);
     row.x0 = row.to.alpha;

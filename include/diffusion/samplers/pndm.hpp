@@ -1,7 +1,9 @@
 #ifndef DIFFUSION_SAMPLERS_PNDM_HPP
 #define DIFFUSION_SAMPLERS_PNDM_HPP
 
-#include <diffusion/samplers/ipndm.hpp>
+#include <diffusion/error.hpp>
+#include <diffusion/samplers/sampler.hpp>
+#include <diffusion/samplers/weights.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -54,7 +56,7 @@ inline SamplingPlan pndm_rows(const Grid& grid, const std::vector<PndmAsk>& asks
                               const PndmOptions& options) {
   require_enumerator("PndmOptions::history", options.history, 3);
   if (options.history == Basis::x0) fail("PndmOptions::history is x0; it must be eps or raw");
-  Rows rows(grid, options.history);
+  PlanRows rows(grid, options.history);
   std::vector<int> kept;  // the estimates that the multistep method reads
   using enum PndmAsk::Role;
   for (std::size_t j = 0; j < asks.size(); ++j) {
@@ -85,12 +87,6 @@ inline SamplingPlan pndm_rows(const Grid& grid, const std::vector<PndmAsk>& asks
   return std::move(rows).plan({.clipping = options.clipping});
 }
 
-/// The level in the middle of a step by sigma / alpha, the variable of the equation.
-inline Knot pndm_middle(const GridStep& step, const KnotAt& between) {
-  const double u = (step.from.sigma / step.from.alpha + step.to.sigma / step.to.alpha) / 2;
-  return between(-2 * std::log(u));
-}
-
 }  // namespace detail
 
 /// The rows of PNDM. `between` gives the levels in the middle of Runge-Kutta steps.
@@ -101,15 +97,15 @@ inline SamplingPlan make_plan(const Grid& grid, const PndmOptions& options, cons
   std::vector<detail::PndmAsk> asks;
   for (int i = 0; i < grid.size(); ++i) {
     const auto& [from, to] = grid[i];
-    const bool warms_up =
-        i < (runge_kutta ? 3 : 1) && to.sigma > 0;  // clean data is not asked about
+    const bool warms_up = i < (runge_kutta ? 3 : 1) && to.sigma > 0;  // data is not asked about
     if (warms_up && runge_kutta) {
       if (from.alpha == 0) detail::fail_at_pure_noise("PNDM", i);
-      const Knot half = detail::pndm_middle(grid[i], between);
-      asks.push_back({first, i, from, from, half});
-      asks.push_back({middle, i, half, from, half});
-      asks.push_back({middle, i, half, from, to});
-      asks.push_back({last, i, to, from, to});
+      detail::require_knots(between, "PNDM's Runge-Kutta warm-up");
+      const Knot half = between(-2 * std::log((detail::ratio_of(from) + detail::ratio_of(to)) / 2));
+      asks.insert(asks.end(), {{first, i, from, from, half},
+                               {middle, i, half, from, half},
+                               {middle, i, half, from, to},
+                               {last, i, to, from, to}});
     } else {
       asks.push_back({multistep, i, from, from, to});
       if (warms_up) asks.push_back({again, i, to, from, to});
@@ -118,13 +114,13 @@ inline SamplingPlan make_plan(const Grid& grid, const PndmOptions& options, cons
   return detail::pndm_rows(grid, asks, options);
 }
 
-/// Pseudo numerical methods for diffusion models (Liu et al. 2022, arXiv 2202.09778, eq. 9, 12, 13,
-/// algorithm 2): DDIM's step with epsilons averaged by Adams and Bashforth's weights of order four
-/// for even steps, after a warm-up. n + 1 network calls (`multistep`; known as PLMS) or, with
-/// `runge_kutta`, n + 9 where n is above 3, four earlier estimates, a saved state in Runge-Kutta
-/// steps, deterministic. Where the steps are even in sigma / alpha of order 3, and of order 4 after
-/// Runge and Kutta's; of order 2 where they change smoothly. Needs alpha > 0 where it starts. A run
-/// that starts in the middle warms up there. Immutable; safe to share between threads.
+/// Pseudo numerical methods for diffusion models (Liu et al. 2022, arXiv 2202.09778): DDIM's step
+/// with epsilons averaged by Adams and Bashforth's weights of order four for even steps, after a
+/// warm-up. n + 1 network calls (`multistep`; known as PLMS) or, with `runge_kutta`, n + 9 where n
+/// is above 3, four earlier estimates, a saved state in Runge-Kutta steps, deterministic. Where the
+/// steps are even in sigma / alpha of order 3, and of order 4 after Runge and Kutta's; of order 2
+/// where they change smoothly. Needs alpha > 0 where it starts. A run that starts in the middle
+/// warms up there. Immutable; safe to share between threads.
 template <class S>
 struct PndmSampler : GridSampler<S, PndmOptions> {
   using GridSampler<S, PndmOptions>::GridSampler;

@@ -1,11 +1,14 @@
 #ifndef DIFFUSION_SAMPLERS_PREDICTOR_CORRECTOR_HPP
 #define DIFFUSION_SAMPLERS_PREDICTOR_CORRECTOR_HPP
 
-#include <diffusion/samplers/dpm_solver.hpp>
+#include <diffusion/error.hpp>
+#include <diffusion/samplers/exponential_step.hpp>
+#include <diffusion/samplers/sampler.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -33,7 +36,7 @@ struct PredictorCorrector {
   bool draws_unused = false;                 ///< draw noise where none is added too
   bool learned_variance = false;             ///< the network has 2C channels, the second half idle
   std::function<double(const Knot&)> tau{};  ///< noise of the step from a knot; none: 0
-  std::function<bool(int step)> corrects{};  ///< none: every step
+  std::span<const int> uncorrected{};        ///< numbers of steps whose results are not corrected
 };
 
 /// A plan in the making: the levels asked about, and what the next row still has to correct.
@@ -68,7 +71,8 @@ class PredictorCorrectorRows {
     const auto predicted = weights(step, i, method_.predictor, 0);
     rows_.weigh(predicted);
     if (tau > 0 || method_.draws_unused) rows_.noise(step.noise());
-    if (step.infinite() || (method_.corrects && !method_.corrects(row.step))) return;
+    const auto& off = method_.uncorrected;
+    if (step.infinite() || std::find(off.begin(), off.end(), row.step) != off.end()) return;
     correction_ = weights(step, i, method_.corrector, 1);
     if (correction_.empty()) return;
     correction_.resize((std::max)(correction_.size(), predicted.size() + 1));
@@ -102,7 +106,7 @@ class PredictorCorrectorRows {
 
   const Grid& grid_;
   const PredictorCorrector& method_;
-  Rows rows_;
+  PlanRows rows_;
   std::vector<Knot> asked_;
   std::vector<double> correction_;  // by age at the next ask
 };

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_RESTART_HPP
 #define DIFFUSION_SAMPLERS_RESTART_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/plan/join.hpp>
 #include <diffusion/samplers/sampler.hpp>
 #include <diffusion/schedule/sigma_spacing.hpp>
@@ -8,6 +9,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace diffusion {
@@ -53,7 +55,7 @@ inline int nearest_end(const Grid& grid, double s) {
   for (int i = 0; i < grid.size(); ++i) {
     const Knot& to = grid[i].to;
     if (to.sigma == 0 || to.alpha == 0) continue;
-    const double distance = std::abs(std::log(to.sigma / to.alpha / s));
+    const double distance = std::abs(std::log(ratio_of(to) / s));
     if (nearest >= 0 && distance >= least) continue;
     nearest = i;
     least = distance;
@@ -63,7 +65,7 @@ inline int nearest_end(const Grid& grid, double s) {
 
 }  // namespace detail
 
-/// Restart sampling (Xu et al. 2023, arXiv 2306.14878, algorithm 1) with any sampler: where the run
+/// Restart sampling (Xu et al. 2023, arXiv 2306.14878) with any sampler: where the run
 /// comes to s_min of an interval, noise takes it back to s_max and it comes down again, `repeats`
 /// times. `plan_of(grid)` is the sampler's plan on a part of the run; a multistep method starts
 /// anew after each jump. `between` gives the knots of the steps down. Keeps the laws if the sampler
@@ -84,8 +86,8 @@ SamplingPlan restart_plan(const Grid& grid, const KnotAt& between, const PlanOf&
     if (end > begin) join.add(plan_of(grid.cut(begin, end)));
     begin = end;
     const Knot low = grid[end - 1].to;
-    const double s_low = low.sigma / low.alpha;
-    const double s_most = grid.start().sigma / grid.start().alpha;
+    const double s_low = detail::ratio_of(low);
+    const double s_most = detail::ratio_of(grid.start());
     if (!(interval.s_max > s_low && interval.s_max <= s_most * (1 + 1e-12)))
       fail(detail::text("RestartInterval::s_max is ", interval.s_max,
                         "; it must be above the level where the jump starts, ", s_low,

@@ -1,10 +1,10 @@
 #ifndef DIFFUSION_SAMPLERS_SA_SOLVER_HPP
 #define DIFFUSION_SAMPLERS_SA_SOLVER_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/predictor_corrector.hpp>
 
 #include <functional>
-#include <utility>
 
 namespace diffusion {
 
@@ -49,18 +49,19 @@ struct SaSolverOptions {
 inline SamplingPlan make_plan(const Grid& grid, const SaSolverOptions& options) {
   detail::require_range("SaSolverOptions::predictor", options.predictor, 1, 4);
   detail::require_range("SaSolverOptions::corrector", options.corrector, 0, 4);
-  detail::PredictorCorrector method;
-  method.form = options.form;
-  method.line = options.halved_line && options.form == SolverForm::data ? detail::LineMoment::half
-                                                                        : detail::LineMoment::exact;
-  method.predictor = options.predictor;
-  method.corrector = options.corrector;
-  method.lower_order_final = options.lower_order_final;
-  method.asks_at_zero_step = options.asks_at_zero_step;
-  method.draws_unused = options.draws_unused;
-  method.learned_variance = options.learned_variance;
-  method.tau = options.tau;
-  return detail::predictor_corrector_plan(grid, method, options.clipping);
+  const bool halved = options.halved_line && options.form == SolverForm::data;
+  return detail::predictor_corrector_plan(
+      grid,
+      {.form = options.form,
+       .line = halved ? detail::LineMoment::half : detail::LineMoment::exact,
+       .predictor = options.predictor,
+       .corrector = options.corrector,
+       .lower_order_final = options.lower_order_final,
+       .asks_at_zero_step = options.asks_at_zero_step,
+       .draws_unused = options.draws_unused,
+       .learned_variance = options.learned_variance,
+       .tau = options.tau},
+      options.clipping);
 }
 
 /// SA-Solver, the stochastic Adams method (Xue et al. 2023, arXiv 2309.05019). One network call a

@@ -1,16 +1,13 @@
 #ifndef DIFFUSION_SAMPLERS_SAMPLER_HPP
 #define DIFFUSION_SAMPLERS_SAMPLER_HPP
 
-#include <diffusion/plan/plan.hpp>
+#include <diffusion/error.hpp>
+#include <diffusion/plan/plan_rows.hpp>
 #include <diffusion/schedule/grid.hpp>
 #include <diffusion/schedule/schedule.hpp>
 
-#include <cmath>
-#include <cstddef>
 #include <functional>
-#include <span>
 #include <utility>
-#include <vector>
 
 namespace diffusion {
 
@@ -63,114 +60,25 @@ class GridSampler {
 
 namespace detail {
 
-/// What the initial noise is multiplied with: what the grid says, or the deviation of the state for
-/// data of unit variance, which is 1 on every variance-preserving schedule.
-inline double initial_scale(const Grid& grid) {
-  if (grid.space().initial_scale > 0) return grid.space().initial_scale;
-  const double scale = std::hypot(grid.start().alpha, grid.start().sigma);
-  return std::abs(scale - 1) < 1e-6 ? 1 : scale;
-}
-
 /// `fresh_share` of a step that adds noise, which must not lead to more of it.
-inline double noise_share(const Stage& row, int step) {
-  const double share = fresh_share(row.at, row.to);
+inline double noise_share(const GridStep& step, int i) {
+  const double share = fresh_share(step.from, step.to);
   if (!(share >= 0))
-    fail(text("step ", step, " of the grid goes from sigma / alpha = ", row.at.sigma, " / ",
-              row.at.alpha, " to ", row.to.sigma, " / ", row.to.alpha,
+    fail(text("step ", i, " of the grid goes from sigma / alpha = ", step.from.sigma, " / ",
+              step.from.alpha, " to ", step.to.sigma, " / ", step.to.alpha,
               "; a sampler that adds noise needs a step to less of it (or DDIM with eta = 0)"));
   return share;
 }
 
-/// The rows of a plan in the making: counts estimates and draws, so that a sampler says "the
-/// estimate of one ask ago" and "fresh noise" and never a number.
-class Rows {
- public:
-  /// `basis` is what the sampler weighs and keeps: x0, eps or the raw output.
-  Rows(const Grid& grid, Basis basis) : grid_(grid), basis_(basis) {}
+/// Fails where a sampler with stages between the grid's knots was not told how to find them.
+inline void require_knots(const KnotAt& knot_at, const char* sampler) {
+  if (!knot_at) fail(text(sampler, " needs the knots between those of the grid: a KnotAt"));
+}
 
-  /// A stage of step i of the grid that asks at its `from` and leads to its `to`. The reference is
-  /// valid until the next stage is made; all weights are 0.
-  Stage& ask(int i) { return ask(i, grid_[i].from, grid_[i].to); }
-  /// The same between other knots.
-  Stage& ask(int i, const Knot& at, const Knot& to) {
-    Stage& row = add(i, at, to);
-    row.input_scale = grid_.input_scale(at);
-    ++asked_;
-    return row;
-  }
-  /// A stage that does not ask: churn, jumps.
-  Stage& move(int i, const Knot& at, const Knot& to) {
-    Stage& row = add(i, at, to);
-    row.ask = false;
-    return row;
-  }
-
-  /// How many estimates have been made, that of the newest stage included.
-  int asked() const { return asked_; }
-
-  /// Adds a weight to the estimate that was made `age` asks ago; 0: by the newest stage itself.
-  void weigh(int age, double weight) {
-    Stage& row = rows_.back();
-    if (age == 0) {
-      (basis_ == Basis::x0 ? row.x0 : basis_ == Basis::eps ? row.eps : row.raw) += weight;
-      return;
-    }
-    if (weight == 0) return;
-    const int number = asked_ - age - (row.ask ? 1 : 0);
-    for (Term& term : row.history)
-      if (term.source < 0 || term.source == number) {
-        term = {number, term.weight + weight};
-        return;
-      }
-    fail(text("a row of the plan reads more than ", max_history, " earlier estimates"));
-  }
-  /// Weights on the newest estimate, the one before, and so on.
-  void weigh(std::span<const double> weights) {
-    for (std::size_t age = 0; age < weights.size(); ++age)
-      weigh(static_cast<int>(age), weights[age]);
-  }
-
-  /// Fresh noise for the newest stage. A weight of zero only consumes the draw. Returns the draw's
-  /// number, for `again`.
-  int noise(double weight) {
-    Stage& row = rows_.back();
-    ++row.draws;
-    if (weight != 0) again(drawn_, weight);
-    return drawn_++;
-  }
-  /// The noise of an earlier draw.
-  void again(int draw, double weight) {
-    for (Term& term : rows_.back().noise)
-      if (term.source < 0) {
-        term = {draw, weight};
-        return;
-      }
-    fail(text("a row of the plan reads more than ", max_noise, " draws of noise"));
-  }
-
-  /// The plan; `traits` needs no basis and no initial scale.
-  SamplingPlan plan(PlanTraits traits = {}) && {
-    traits.basis = basis_;
-    traits.initial_scale = initial_scale(grid_);
-    return SamplingPlan(std::move(rows_), traits);
-  }
-
- private:
-  Stage& add(int i, const Knot& at, const Knot& to) {
-    Stage row;
-    row.at = at;
-    row.to = to;
-    row.step = grid_.first_step() + i;
-    rows_.push_back(row);
-    return rows_.back();
-  }
-
-  const Grid& grid_;
-  Basis basis_;
-  std::vector<Stage> rows_;
-  int asked_ = 0;
-  int drawn_ = 0;
-};
+[[noreturn]] inline void fail_at_pure_noise(const char* method, int step) {
+  fail(text("step ", step, " of the grid starts at alpha = 0, where ", method,
+            " needs sigma / alpha; start from a level with some signal"));
+}
 
 }  // namespace detail
 }  // namespace diffusion

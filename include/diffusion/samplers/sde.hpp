@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_SDE_HPP
 #define DIFFUSION_SAMPLERS_SDE_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
 #include <cmath>
@@ -28,18 +29,31 @@ struct ReverseSdeOptions {
   bool noise_at_end = false;
 };
 
+namespace detail {
+
+/// Fails where a score-based sampler has no step: at pure noise and at clean data, and, for the
+/// variance preserving SDE, at a level of another kind.
+inline void require_score(const Knot& from, int i, bool preserving) {
+  const bool off = preserving && std::abs(std::hypot(from.alpha, from.sigma) - 1) > 1e-6;
+  if (from.alpha > 0 && from.sigma > 0 && !off) return;
+  fail(text("step ", i, " of the grid starts at alpha = ", from.alpha, ", sigma = ", from.sigma,
+            preserving
+                ? "; the variance preserving SDE needs both above 0, and alpha^2 + sigma^2 = 1"
+                : "; a score-based sampler needs both above 0"));
+}
+
+}  // namespace detail
+
 /// The rows of the predictor-corrector method, with s = sigma / alpha:
 /// x' / alpha' = x / alpha - (s^2 - s'^2) / s eps + sqrt(s^2 - s'^2) n (ancestral: times s' / s).
 inline SamplingPlan make_plan(const Grid& grid, const ReverseSdeOptions& options) {
   detail::require_range("ReverseSdeOptions::correct_steps", options.correct_steps, 0, 1000);
   detail::require_range("ReverseSdeOptions::snr", options.snr, 0.0, 1e6);
   detail::require_enumerator("ReverseSdeOptions::predictor", options.predictor, 2);
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     const auto& [from, to] = grid[i];
-    if (from.alpha == 0 || from.sigma == 0)
-      fail(detail::text("step ", i, " of the grid starts at alpha = ", from.alpha,
-                        ", sigma = ", from.sigma, "; a score-based sampler needs both above 0"));
+    detail::require_score(from, i, false);
     for (int k = 0; k < options.correct_steps; ++k) {
       Stage& row = rows.ask(i, from, from);
       row.x = 1;
@@ -47,8 +61,8 @@ inline SamplingPlan make_plan(const Grid& grid, const ReverseSdeOptions& options
       rows.noise(options.snr > 0 ? 1 : 0);
     }
     Stage& row = rows.ask(i);
-    const double share = detail::noise_share(row, i);  // 1 - s'^2 / s^2
-    const double s = from.sigma / from.alpha;
+    const double share = detail::noise_share(grid[i], i);  // 1 - s'^2 / s^2
+    const double s = detail::ratio_of(from);
     row.x = to.alpha / from.alpha;
     row.eps = -to.alpha * s * share;
     const bool ancestral = options.predictor == SdePredictor::ancestral;
@@ -82,15 +96,10 @@ struct EulerMaruyamaOptions {
 
 /// The rows of Euler and Maruyama: x' = (1 + B / 2) x - B / sigma eps + sqrt(B) n.
 inline SamplingPlan make_plan(const Grid& grid, const EulerMaruyamaOptions& options) {
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     const auto& [from, to] = grid[i];
-    if (from.alpha == 0 || from.sigma == 0 ||
-        std::abs(std::hypot(from.alpha, from.sigma) - 1) > 1e-6)
-      fail(detail::text("step ", i, " of the grid starts at alpha = ", from.alpha,
-                        ", sigma = ", from.sigma,
-                        "; the variance preserving SDE needs both above 0, and "
-                        "alpha^2 + sigma^2 = 1"));
+    detail::require_score(from, i, true);
     const double B = options.beta_integral ? options.beta_integral(grid[i])
                                            : 2 * std::log(to.alpha / from.alpha);
     detail::require_range("the integral of beta over a step", B, 0.0, 1e6);

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLERS_TCD_HPP
 #define DIFFUSION_SAMPLERS_TCD_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/sampler.hpp>
 
 #include <algorithm>
@@ -28,14 +29,15 @@ struct TcdOptions {
 inline SamplingPlan tcd_plan(const Grid& grid, const TcdOptions& options,
                              const std::function<Knot(const Knot& to)>& lower) {
   detail::require_range("TcdOptions::eta", options.eta, 0.0, 1.0);
-  detail::Rows rows(grid, Basis::eps);
+  PlanRows rows(grid, Basis::eps);
   for (int i = 0; i < grid.size(); ++i) {
     Stage& row = rows.ask(i);
     const Knot s = lower(row.to);
     const bool renoised = options.eta > 0 && row.to.sigma > 0 && !same_level(s, row.to);
     const double fresh = renoised ? (std::max)(detail::fresh_share(row.to, s), 0.0) : 0;
     row.x0 = row.to.alpha;
-    row.eps = row.to.sigma * std::sqrt(1 - fresh);
+    const double older = fresh > 0 ? std::exp(row.to.log_snr() - s.log_snr()) : 1;  // 1 - fresh
+    row.eps = row.to.sigma * std::sqrt(older);
     const bool last = i + 1 == grid.size();
     if (options.eta > 0 && (!last || fresh > 0 || options.draw_at_end))
       rows.noise(row.to.sigma * std::sqrt(fresh));
@@ -44,7 +46,7 @@ inline SamplingPlan tcd_plan(const Grid& grid, const TcdOptions& options,
 }
 
 /// Strategic stochastic sampling of trajectory consistency distillation (Zheng et al. 2024, arXiv
-/// 2402.19159, algorithm 2): each step jumps to the time s = (1 - eta) t' of less noise and returns
+/// 2402.19159): each step jumps to the time s = (1 - eta) t' of less noise and returns
 /// to t' with fresh noise. First order, one network call a step, no history, stochastic where
 /// eta > 0; made for few steps. With eta = 0 it is DDIM. Works on any schedule.
 ///

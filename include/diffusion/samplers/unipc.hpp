@@ -1,10 +1,9 @@
 #ifndef DIFFUSION_SAMPLERS_UNIPC_HPP
 #define DIFFUSION_SAMPLERS_UNIPC_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/samplers/predictor_corrector.hpp>
 
-#include <algorithm>
-#include <utility>
 #include <vector>
 
 namespace diffusion {
@@ -27,35 +26,30 @@ struct UniPcOptions {
   bool corrector = true;                    ///< false: UniP, the predictor alone
   std::vector<int> disable_corrector = {};  ///< steps whose results are not corrected
   bool lower_order_final = true;            ///< at most the order of the steps that are left
-  /// A last step between equal levels only corrects, for one more call; the reference does it,
-  /// else the step costs no call.
-  bool asks_at_zero_step = false;
+  bool asks_at_zero_step = false;  ///< ask, to correct, in a last step between equal levels
 };
 
 /// The rows of UniPC.
 inline SamplingPlan make_plan(const Grid& grid, const UniPcOptions& options) {
   detail::require_range("UniPcOptions::order", options.order, 1, 4);
   detail::require_enumerator("UniPcOptions::factor", options.factor, 2);
-  using detail::LineMoment;
-  detail::PredictorCorrector method;
-  method.form = options.form;
-  method.line = options.factor == UniPcFactor::bh1 ? LineMoment::half : LineMoment::half_average;
-  method.predictor = options.order;
-  method.corrector = options.corrector ? options.order + 1 : 0;
-  method.lower_order_final = options.lower_order_final;
-  method.asks_at_zero_step = options.asks_at_zero_step;
-  method.corrects = [&options](int step) {
-    const auto& off = options.disable_corrector;
-    return std::find(off.begin(), off.end(), step) == off.end();
-  };
-  return detail::predictor_corrector_plan(grid, method, options.clipping);
+  const bool bh1 = options.factor == UniPcFactor::bh1;
+  return detail::predictor_corrector_plan(
+      grid,
+      {.form = options.form,
+       .line = bh1 ? detail::LineMoment::half : detail::LineMoment::half_average,
+       .predictor = options.order,
+       .corrector = options.corrector ? options.order + 1 : 0,
+       .lower_order_final = options.lower_order_final,
+       .asks_at_zero_step = options.asks_at_zero_step,
+       .uncorrected = options.disable_corrector},
+      options.clipping);
 }
 
 /// UniPC, a predictor and corrector of any order for the diffusion ODE (Zhao et al. 2023, arXiv
-/// 2302.04867). Order p + 1 for `order` = p in 1 to 4 (p without corrector), one network call a
-/// step, p earlier estimates; deterministic. Order 1 without corrector is DDIM. Every step to clean
-/// data is of order 1, where the interpolation ends: with bh1 too, of which the reference makes
-/// NaN. The noise form cannot start at alpha = 0. Immutable; safe to share between threads.
+/// 2302.04867). Order p + 1 for `order` = p (p without corrector; 1 is then DDIM), one network call
+/// a step, p earlier estimates; deterministic. A step to clean data is of order 1, with bh1 too.
+/// The noise form cannot start at alpha = 0. Immutable; safe to share between threads.
 template <class S>
 struct UniPcSampler : GridSampler<S, UniPcOptions> {
   using GridSampler<S, UniPcOptions>::GridSampler;

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_SAMPLING_ADAPTIVE_HPP
 #define DIFFUSION_SAMPLING_ADAPTIVE_HPP
 
+#include <diffusion/error.hpp>
 #include <diffusion/noise/philox.hpp>
 #include <diffusion/samplers/dpm_solver_singlestep.hpp>
 #include <diffusion/sampling/sample.hpp>
@@ -24,10 +25,10 @@ struct AdaptiveOptions {
   int order = 3;            ///< of the result, 2 or 3; the method of one order less tells its error
   double rtol = 0.05;       ///< error allowed, as a share of the state's elements, >= 0
   double atol = 1.0 / 128;  ///< error allowed in any case, > 0: a grey level of 256
-  double first_step = 0.05;  ///< first step in lambda = log(alpha / sigma), > 0
+  double first_step = 0.05;  ///< first step in lambda = log(alpha / sigma), 1e-9 to 100
   double safety = 0.9;       ///< a next step is this times what the error allows; 0.01 to 1
-  double integral = 1;       ///< how StepController answers the error: > 0 ...
-  double proportional = 0;   ///< ... and its change: >= 0; 1 and 0 are the paper's
+  double integral = 1;       ///< how StepController answers the error, 0.01 to 10 ...
+  double proportional = 0;   ///< ... and its change, 0 to 10; 1 and 0 are the paper's
   SolverForm form = SolverForm::noise;  ///< DPM-Solver; data: DPM-Solver++
   double s_start = 0;     ///< where x stands; 0: the schedule's most noise, see `adaptive_start`
   double s_end = 0;       ///< where the steps end; 0: the schedule's least noise, see there
@@ -56,12 +57,19 @@ struct AdaptiveResult {
 /// held within [1/5, 5]. For one run; not thread-safe.
 class StepController {
  public:
-  /// `order` is that of the pair's better method.
+  /// `order`, 1 to 100, is that of the pair's better method; the others as in AdaptiveOptions.
+  /// Fails where one is out of its range.
   StepController(double first_step, int order, double safety, double integral, double proportional)
       : step_(first_step),
         safety_(safety),
         integral_(integral / order),
-        proportional_(proportional / order) {}
+        proportional_(proportional / order) {
+    detail::require_range("first_step", first_step, 1e-9, 100.0);
+    detail::require_range("order", order, 1, 100);
+    detail::require_range("safety", safety, 0.01, 1.0);
+    detail::require_range("integral", integral, 0.01, 10.0);
+    detail::require_range("proportional", proportional, 0.0, 10.0);
+  }
 
   double step() const { return step_; }
 
@@ -88,10 +96,7 @@ inline void check_adaptive(const AdaptiveOptions& o) {
   require_range("AdaptiveOptions::order", o.order, 2, 3);
   require_range("AdaptiveOptions::rtol", o.rtol, 0.0, 1e6);
   require_range("AdaptiveOptions::atol", o.atol, 1e-300, 1e6);
-  require_range("AdaptiveOptions::first_step", o.first_step, 1e-9, 100.0);
-  require_range("AdaptiveOptions::safety", o.safety, 0.01, 1.0);
-  require_range("AdaptiveOptions::integral", o.integral, 0.01, 10.0);
-  require_range("AdaptiveOptions::proportional", o.proportional, 0.0, 10.0);
+  StepController(o.first_step, o.order, o.safety, o.integral, o.proportional);
   require_range("AdaptiveOptions::max_trials", o.max_trials, 1, 1'000'000'000);
 }
 
@@ -269,7 +274,7 @@ class AdaptiveRun {
 }  // namespace detail
 
 /// Samples with steps whose size follows from the error: DPM-Solver-12 (order 2) or DPM-Solver-23
-/// (order 3) with a step controller (Lu et al. 2022, arXiv 2206.00927, appendix C; k-diffusion's
+/// (order 3) with a step controller (Lu et al. 2022, arXiv 2206.00927; k-diffusion's
 /// dpm_adaptive). A trial is a short plan of 2 or 3 calls; the method of one order less runs beside
 /// it on the same answers. No plan says how many calls there will be: the result does.
 ///

@@ -18,6 +18,10 @@ namespace detail {
 inline void require_shift(double shift) {
   require_inside("shift", shift, 0.0, std::numeric_limits<double>::infinity());
 }
+inline void require_terminal(const char* name, const double& terminal) {
+  if (is_nan(terminal) || terminal < 0 || terminal >= 1)
+    fail(text(name, " is ", terminal, "; it must be at least 0 and below 1"));
+}
 }  // namespace detail
 
 /// The shifted time k t / (1 + (k - 1) t) of t in [0, 1], for a shift k > 0: k = 1 changes nothing,
@@ -78,8 +82,7 @@ inline double dynamic_shift_mu(double image_seq_len, const DynamicShiftOptions& 
 /// 1, as in a run of one step, there is nothing to stretch and they stay (diffusers divides 0 by
 /// 0). Known as shift_terminal.
 inline std::vector<double> stretched_to_terminal(std::vector<double> times, double terminal) {
-  if (detail::is_nan(terminal) || terminal < 0 || terminal >= 1)
-    fail(detail::text("terminal is ", terminal, "; it must be at least 0 and below 1"));
+  detail::require_terminal("terminal", terminal);
   for (const double t : times) detail::require_time(t);
   if (times.empty() || times.back() == 1) return times;
   const double scale = (1 - terminal) / (1 - times.back());
@@ -146,10 +149,7 @@ struct FlowTimesOptions {
 /// added there. Without a terminal, `ShiftedFlow` has the same grid.
 inline std::vector<double> flow_times(int steps, const FlowTimesOptions& options = {}) {
   detail::require_range("steps", steps, 1, 1'000'000);
-  if (detail::is_nan(options.shift_terminal) || options.shift_terminal < 0 ||
-      options.shift_terminal >= 1)
-    fail(detail::text("FlowTimesOptions::shift_terminal is ", options.shift_terminal,
-                      "; it must be at least 0 and below 1"));
+  detail::require_terminal("FlowTimesOptions::shift_terminal", options.shift_terminal);
   std::vector<double> times;
   for (int i = 0; i < steps; ++i)
     times.push_back(shifted_time(1 - static_cast<double>(i) / steps, options.shift));

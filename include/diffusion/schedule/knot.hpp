@@ -32,6 +32,11 @@ inline bool same_level(const Knot& a, const Knot& b, double tolerance = 0) {
 
 namespace detail {
 
+/// sigma / alpha, infinite where alpha is 0.
+inline double ratio_of(const Knot& knot) {
+  return knot.alpha == 0 ? std::numeric_limits<double>::infinity() : knot.sigma / knot.alpha;
+}
+
 /// What of the noise at `noisy` is not yet there at the cleaner level `clean`: 1 - SNR(noisy) /
 /// SNR(clean) = sigma_{t|s}^2 / sigma_t^2, in [0, 1], without cancellation.
 inline double fresh_share(const Knot& noisy, const Knot& clean) {

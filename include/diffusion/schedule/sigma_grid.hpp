@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <vector>
 
 #include <diffusion/error.hpp>
@@ -14,11 +13,6 @@
 
 /// From levels s = sigma / alpha to the knots of any schedule, by its own inverse `time(log_snr)`.
 namespace diffusion::detail {
-
-/// sigma / alpha, infinite where alpha is 0.
-inline double ratio_of(const Knot& knot) {
-  return knot.alpha == 0 ? std::numeric_limits<double>::infinity() : knot.sigma / knot.alpha;
-}
 
 /// The knot with sigma / alpha = s on the curve that `at`, whose own ratio is s but for rounding,
 /// lies on: exploding (alpha = 1), straight (alpha + sigma = 1), or else the circle through it,

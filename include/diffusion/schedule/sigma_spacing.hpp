@@ -87,9 +87,10 @@ inline std::vector<double> beta_sigmas(int n, double sigma_min, double sigma_max
   });
 }
 
-/// Even in arctan(s / c): what brings n Euler (DDIM) steps nearest to the exact solution for data
-/// N(0, c^2) (Sabour, Fidler and Kreis 2024, arXiv 2404.14507, theorem 3.1). ComfyUI's kl_optimal
-/// is c = 1. c in [0.001, 1000].
+/// Even in arctan(s / c): brings n Euler (DDIM) steps nearest to the exact solution for data
+/// N(0, c^2), since what they miss of it is the factor prod cos(step of the angle), which is
+/// nearest to 1 for even steps (Sabour, Fidler and Kreis 2024, arXiv 2404.14507). ComfyUI's
+/// kl_optimal is c = 1. c in [0.001, 1000].
 inline std::vector<double> kl_optimal_sigmas(int n, double sigma_min, double sigma_max,
                                              double c = 1) {
   detail::check_levels(n, sigma_min, sigma_max);
@@ -113,7 +114,7 @@ enum class AlignYourSteps {
 
 namespace detail {
 
-/// Table 3 of arXiv 2404.14507.
+/// The published tables of arXiv 2404.14507.
 inline const std::array<double, 11>& align_your_steps_table(AlignYourSteps network) {
   static constexpr std::array<std::array<double, 11>, 4> tables{{
       {14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029},
@@ -127,8 +128,8 @@ inline const std::array<double, 11>& align_your_steps_table(AlignYourSteps netwo
 
 }  // namespace detail
 
-/// The levels that Sabour, Fidler and Kreis 2024 (arXiv 2404.14507, table 3) found for 10 steps of
-/// a network; for n other than the table's 11, log s is interpolated between them, as the authors
+/// The levels that Sabour, Fidler and Kreis 2024 (arXiv 2404.14507) found for 10 steps of a
+/// network; for n other than the table's 11, log s is interpolated between them, as the authors
 /// say.
 inline std::vector<double> align_your_steps_sigmas(AlignYourSteps network, int n) {
   const auto& table = detail::align_your_steps_table(network);
@@ -156,7 +157,7 @@ inline std::vector<double> align_your_steps_timesteps(AlignYourSteps network) {
 }
 
 /// n times, even from `last` down, the next of which would be `first`: ComfyUI's sgm_uniform.
-/// Times need not be whole. last > first.
+/// Times need not be whole. last >= first.
 inline std::vector<double> sgm_uniform_times(int n, double first, double last) {
   detail::require_range("number of times", n, 1, detail::max_levels);
   detail::require_at_least("last time", last, first);

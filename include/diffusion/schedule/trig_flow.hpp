@@ -19,7 +19,7 @@ struct TrigFlowOptions {
 
 /// The quarter circle from data to noise of the data's own deviation: alpha = cos t, sigma =
 /// sigma_data sin t, t in [0, pi / 2]. Its networks answer PredictionType{Kind::v, sigma_data}. Lu
-/// and Song 2024, arXiv 2410.11081, section 3. Immutable; safe to share between threads.
+/// and Song 2024, arXiv 2410.11081. Immutable; safe to share between threads.
 class TrigFlow {
  public:
   explicit TrigFlow(const TrigFlowOptions& options = {}) : options_(options) {

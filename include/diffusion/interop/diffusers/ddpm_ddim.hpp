@@ -24,7 +24,10 @@ inline void read_ddpm(ConfigKeys& keys, DiffusersConfig& config) {
   DdpmOptions options;
   options.grid = read_grid(keys, spacing_names, config.train_timesteps);
   options.clipping = read_clipping(keys);
-  options.variance = keys.choice<VarianceType>("variance_type", "fixed_small", variance_type_names);
+  options.variance = VarianceType::fixed_small;  // what null means: DPM-Solver's files hold it
+  if (!keys.is_null("variance_type"))
+    options.variance =
+        keys.choice<VarianceType>("variance_type", "fixed_small", variance_type_names);
   options.noise_at_end = config.behaviour == Behaviour::compatible;
   if (options.variance == VarianceType::fixed_large_log)
     keys.note(DiffusersNote::Kind::questionable, "variance_type",

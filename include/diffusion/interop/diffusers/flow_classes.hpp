@@ -141,29 +141,17 @@ inline constexpr NumberLimit not_negative{0, largest_finite,
                                           "it must be a finite number of at least 0"};
 inline constexpr NumberLimit terminal_limit{0, 1 - 1e-9, "it must be at least 0 and below 1"};
 
-inline constexpr std::array<Named<TimeShift>, 2> time_shift_names = {{
-    {"exponential", TimeShift::exponential},
-    {"linear", TimeShift::linear},
-}};
-
 /// The rule of sigmas that at most one of three keys asks for, and ends that diffusers takes for it
 /// where a file has them.
 inline void read_flow_spacing(ConfigKeys& keys, FlowRule& rule) {
-  constexpr std::array<Named<SigmaRule>, 3> flags = {{
+  static constexpr std::array<Named<SigmaRule>, 3> flags = {{
       {"use_karras_sigmas", SigmaRule::karras},
       {"use_exponential_sigmas", SigmaRule::exponential},
       {"use_beta_sigmas", SigmaRule::beta},
   }};
-  std::string_view first;
-  for (const auto& [key, spacing] : flags) {
-    if (!keys.flag(key.data(), false)) continue;
-    if (!first.empty())
-      fail(text(keys.class_name(), ": ", first, " and ", key,
-                " are both true; at most one of them may be"));
-    first = key;
-    rule.rule = spacing;
-  }
-  if (first.empty()) return;
+  const auto chosen = only_true<SigmaRule>(keys, flags);
+  if (!chosen) return;
+  rule.rule = *chosen;
   if (keys.has("sigma_min")) rule.smallest = keys.number("sigma_min", 0, unit);
   if (keys.has("sigma_max")) rule.most = keys.number("sigma_max", 1, unit);
 }

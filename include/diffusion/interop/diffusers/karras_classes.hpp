@@ -55,28 +55,16 @@ inline PredictionNames karras_predictions(const DiffusersConfig& config, bool kn
 }
 
 inline void read_karras_spacing(ConfigKeys& keys, KarrasRule& rule, int train_timesteps) {
-  rule.spacing = keys.choice<TimestepSpacing>("timestep_spacing", "linspace", spacing_names);
-  rule.steps_offset = keys.integer("steps_offset", 0, 0, train_timesteps);
-  if (rule.steps_offset > 0 && rule.spacing != TimestepSpacing::leading)
-    keys.note(DiffusersNote::Kind::overruled, "steps_offset",
-              "it moves leading timesteps only, not those of this timestep_spacing");
+  read_spacing(keys, spacing_names, "linspace", train_timesteps, rule);
 }
 
 inline void read_karras_sigmas(ConfigKeys& keys, KarrasRule& rule) {
-  const std::pair<const char*, MultistepSigmas> rules[] = {
+  static constexpr std::array<Named<MultistepSigmas>, 3> rules = {{
       {"use_karras_sigmas", MultistepSigmas::karras},
       {"use_exponential_sigmas", MultistepSigmas::exponential},
-      {"use_beta_sigmas", MultistepSigmas::beta}};
-  const char* chosen = nullptr;
-  for (const auto& [key, sigmas] : rules) {
-    if (!keys.flag(key, false)) continue;
-    if (chosen)
-      fail(text(keys.class_name(), ": ", chosen, " and ", key,
-                " are both true; at most one of use_karras_sigmas, use_exponential_sigmas and "
-                "use_beta_sigmas may be"));
-    chosen = key;
-    rule.sigmas = sigmas;
-  }
+      {"use_beta_sigmas", MultistepSigmas::beta},
+  }};
+  rule.sigmas = only_true<MultistepSigmas>(keys, rules).value_or(rule.sigmas);
 }
 
 /// The keys of the grid that Heun, LMS, KDPM2 and DPM-Solver SDE share.

@@ -105,11 +105,7 @@ inline void refuse_sigmas_beside_flow(const ConfigKeys& keys, const MultistepRul
 
 inline void read_multistep_spacing(ConfigKeys& keys, const DiffusersConfig& config,
                                    MultistepRule& rule) {
-  rule.spacing = keys.choice<TimestepSpacing>("timestep_spacing", "linspace", spacing_names);
-  rule.steps_offset = keys.integer("steps_offset", 0, 0, config.train_timesteps - 1);
-  if (rule.steps_offset > 0 && rule.spacing != TimestepSpacing::leading)
-    keys.note(DiffusersNote::Kind::overruled, "steps_offset",
-              "it moves leading timesteps only, not those of this timestep_spacing");
+  read_spacing(keys, spacing_names, "linspace", config.train_timesteps - 1, rule);
 }
 
 inline void read_lambda_min(ConfigKeys& keys, MultistepRule& rule) {
@@ -120,10 +116,8 @@ inline void read_lambda_min(ConfigKeys& keys, MultistepRule& rule) {
 }
 
 inline void read_dynamic_shift(ConfigKeys& keys, MultistepRule& rule) {
-  static constexpr std::array<Named<TimeShift>, 2> names = {
-      {{"exponential", TimeShift::exponential}, {"linear", TimeShift::linear}}};
   rule.dynamic_shift = keys.flag("use_dynamic_shifting", false);
-  rule.time_shift = keys.choice<TimeShift>("time_shift_type", "exponential", names);
+  rule.time_shift = keys.choice<TimeShift>("time_shift_type", "exponential", time_shift_names);
 }
 
 /// What the reference makes of a prediction type it does not mean for the states at hand cannot be
