@@ -27,7 +27,7 @@ using examples::Pictures;
 using Sampler = examples::ComparedSampler<diffusion::NoiseSchedule<>>;
 
 const std::vector<int> labels{2, 4, 6, 9, 11, 14, 15, 18};  // picture k has seed k
-constexpr int shown = 4;                                    // of them in the picture
+constexpr std::array<std::size_t, 4> shown{0, 2, 4, 6};     // of them in the picture
 constexpr std::array<int, 4> budgets{4, 8, 16, 32};
 constexpr int reference_calls = 1000;
 
@@ -125,7 +125,8 @@ examples::Image picture(const std::vector<Row>& rows) {
   constexpr int scale = 2, label_width = 132, header = 34, gap = 14;
   const std::vector<examples::Image> tiles = examples::tiles_of(*rows[0].reference);
   const int side = scale * tiles[0].width + 2;
-  const int block = shown * side + gap, height = scale * tiles[0].height + 6;
+  const int block = static_cast<int>(shown.size()) * side + gap,
+            height = scale * tiles[0].height + 6;
   const int columns = static_cast<int>(budgets.size()) + 1;
   examples::Canvas canvas(label_width + columns * block,
                           header + height * static_cast<int>(rows.size()) + 8);
@@ -142,9 +143,9 @@ examples::Image picture(const std::vector<Row>& rows) {
     cells.push_back(row.reference);
     int left = label_width;
     for (const std::optional<Pictures>& cell : cells) {
-      for (int k = 0; cell && k < shown; ++k)
-        canvas.picture(examples::tiles_of(*cell)[static_cast<std::size_t>(k)], left + k * side, top,
-                       scale);
+      int x = left;
+      for (std::size_t k = 0; cell && k < shown.size(); ++k, x += side)
+        canvas.picture(examples::tiles_of(*cell)[shown[k]], x, top, scale);
       left += block;
     }
     top += height;
