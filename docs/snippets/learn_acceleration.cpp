@@ -34,7 +34,8 @@ int main() {
       knots.push_back(continuous.knot(
           continuous.time(start.log_snr() + share * (end.log_snr() - start.log_snr()))));
     }
-    const auto plan = diffusion::make_plan(diffusion::Grid::through(knots), DdimOptions{});
+    const auto plan =
+        diffusion::make_plan(diffusion::Grid::through(knots), diffusion::DdimOptions{});
     Points x(1, 1);
     x(0, 0) = 1.5;
     const Vector exact = data.flow(Vector{{1.5}}, start, end);
