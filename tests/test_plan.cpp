@@ -189,7 +189,7 @@ TEST_CASE("Weights that are not finite, and traits out of range, are refused") {
   refused(asking(), {.clipping = Clipping::range(0)});
   refused(asking(), {.clipping = Clipping::dynamic(1.01)});
   refused(asking(), {.clipping = Clipping::dynamic(-0.01)});
-  refused(asking(), {.clipping = Clipping::dynamic(0.9, 0.99)});
+  refused(asking(), {.clipping = Clipping::dynamic(0.9, -0.5)});
   refused(asking(), {.initial_scale = -1});
 }
 

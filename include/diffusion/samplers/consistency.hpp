@@ -58,6 +58,7 @@ template <class S>
 struct ConsistencySampler : GridSampler<S, ConsistencyOptions> {
   using GridSampler<S, ConsistencyOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 ConsistencySampler(S, ConsistencyOptions = {}) -> ConsistencySampler<S>;
 

@@ -38,6 +38,7 @@ template <class S>
 struct DdimSampler : GridSampler<S, DdimOptions> {
   using GridSampler<S, DdimOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DdimSampler(S, DdimOptions = {}) -> DdimSampler<S>;
 
@@ -77,6 +78,7 @@ template <class S>
 struct DdimInverseSampler : GridSampler<S, DdimInverseOptions> {
   using GridSampler<S, DdimInverseOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DdimInverseSampler(S, DdimInverseOptions = {}) -> DdimInverseSampler<S>;
 

@@ -100,6 +100,7 @@ template <class S>
 struct DdpmSampler : GridSampler<S, DdpmOptions> {
   using GridSampler<S, DdpmOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DdpmSampler(S, DdpmOptions = {}) -> DdpmSampler<S>;
 

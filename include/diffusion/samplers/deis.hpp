@@ -36,6 +36,7 @@ template <class S>
 struct DeisSampler : GridSampler<S, DeisOptions> {
   using GridSampler<S, DeisOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DeisSampler(S, DeisOptions = {}) -> DeisSampler<S>;
 

@@ -52,6 +52,7 @@ template <class S>
 struct Dpm2Sampler : GridSampler<S, Dpm2Options> {
   using GridSampler<S, Dpm2Options>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 Dpm2Sampler(S, Dpm2Options = {}) -> Dpm2Sampler<S>;
 

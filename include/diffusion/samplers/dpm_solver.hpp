@@ -112,6 +112,7 @@ template <class S>
 struct DpmSolverSampler : GridSampler<S, DpmSolverOptions> {
   using GridSampler<S, DpmSolverOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DpmSolverSampler(S, DpmSolverOptions = {}) -> DpmSolverSampler<S>;
 

@@ -97,6 +97,7 @@ template <class S>
 struct DpmSolverSdeSampler : GridSampler<S, DpmSolverSdeOptions> {
   using GridSampler<S, DpmSolverSdeOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DpmSolverSdeSampler(S, DpmSolverSdeOptions = {}) -> DpmSolverSdeSampler<S>;
 

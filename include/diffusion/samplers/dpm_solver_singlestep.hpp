@@ -93,6 +93,7 @@ template <class S>
 struct DpmSolverSinglestepSampler : GridSampler<S, DpmSolverSinglestepOptions> {
   using GridSampler<S, DpmSolverSinglestepOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DpmSolverSinglestepSampler(S, DpmSolverSinglestepOptions = {}) -> DpmSolverSinglestepSampler<S>;
 
@@ -136,6 +137,7 @@ template <class S>
 struct DpmSolverAncestralSampler : GridSampler<S, DpmSolverAncestralOptions> {
   using GridSampler<S, DpmSolverAncestralOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 DpmSolverAncestralSampler(S, DpmSolverAncestralOptions = {}) -> DpmSolverAncestralSampler<S>;
 

@@ -103,6 +103,7 @@ template <class S>
 struct ErSdeSampler : GridSampler<S, ErSdeOptions> {
   using GridSampler<S, ErSdeOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 ErSdeSampler(S, ErSdeOptions = {}) -> ErSdeSampler<S>;
 

@@ -81,6 +81,7 @@ template <class S>
 struct EulerSampler : GridSampler<S, EulerOptions> {
   using GridSampler<S, EulerOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 EulerSampler(S, EulerOptions = {}) -> EulerSampler<S>;
 
@@ -110,6 +111,7 @@ template <class S>
 struct EulerAncestralSampler : GridSampler<S, EulerAncestralOptions> {
   using GridSampler<S, EulerAncestralOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 EulerAncestralSampler(S, EulerAncestralOptions = {}) -> EulerAncestralSampler<S>;
 

@@ -95,6 +95,7 @@ template <class S>
 struct FlowHeunSampler : GridSampler<S, FlowHeunOptions> {
   using GridSampler<S, FlowHeunOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 FlowHeunSampler(S, FlowHeunOptions = {}) -> FlowHeunSampler<S>;
 
@@ -158,6 +159,7 @@ template <class S>
 struct FlowAncestralSampler : GridSampler<S, FlowAncestralOptions> {
   using GridSampler<S, FlowAncestralOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 FlowAncestralSampler(S, FlowAncestralOptions = {}) -> FlowAncestralSampler<S>;
 

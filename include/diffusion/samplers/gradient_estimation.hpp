@@ -42,6 +42,7 @@ template <class S>
 struct GradientEstimationSampler : GridSampler<S, GradientEstimationOptions> {
   using GridSampler<S, GradientEstimationOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 GradientEstimationSampler(S, GradientEstimationOptions = {}) -> GradientEstimationSampler<S>;
 

@@ -44,6 +44,7 @@ template <class S>
 struct HeunSampler : GridSampler<S, HeunOptions> {
   using GridSampler<S, HeunOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 HeunSampler(S, HeunOptions = {}) -> HeunSampler<S>;
 

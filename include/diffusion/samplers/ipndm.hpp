@@ -50,6 +50,7 @@ template <class S>
 struct IpndmSampler : GridSampler<S, IpndmOptions> {
   using GridSampler<S, IpndmOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 IpndmSampler(S, IpndmOptions = {}) -> IpndmSampler<S>;
 

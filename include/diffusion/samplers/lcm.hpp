@@ -57,6 +57,7 @@ template <class S>
 struct LcmSampler : GridSampler<S, LcmOptions> {
   using GridSampler<S, LcmOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 LcmSampler(S, LcmOptions = {}) -> LcmSampler<S>;
 

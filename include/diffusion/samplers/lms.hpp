@@ -74,6 +74,7 @@ template <class S>
 struct LmsSampler : GridSampler<S, LmsOptions> {
   using GridSampler<S, LmsOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 LmsSampler(S, LmsOptions = {}) -> LmsSampler<S>;
 

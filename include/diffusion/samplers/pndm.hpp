@@ -125,6 +125,7 @@ template <class S>
 struct PndmSampler : GridSampler<S, PndmOptions> {
   using GridSampler<S, PndmOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 PndmSampler(S, PndmOptions = {}) -> PndmSampler<S>;
 

@@ -45,6 +45,7 @@ template <class S>
 struct ResSampler : GridSampler<S, ResOptions> {
   using GridSampler<S, ResOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 ResSampler(S, ResOptions = {}) -> ResSampler<S>;
 
@@ -83,6 +84,7 @@ template <class S>
 struct ResSinglestepSampler : GridSampler<S, ResSinglestepOptions> {
   using GridSampler<S, ResSinglestepOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 ResSinglestepSampler(S, ResSinglestepOptions = {}) -> ResSinglestepSampler<S>;
 

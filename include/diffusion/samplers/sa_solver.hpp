@@ -78,6 +78,7 @@ template <class S>
 struct SaSolverSampler : GridSampler<S, SaSolverOptions> {
   using GridSampler<S, SaSolverOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 SaSolverSampler(S, SaSolverOptions = {}) -> SaSolverSampler<S>;
 

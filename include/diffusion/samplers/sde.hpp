@@ -81,6 +81,7 @@ template <class S>
 struct ReverseSdeSampler : GridSampler<S, ReverseSdeOptions> {
   using GridSampler<S, ReverseSdeOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 ReverseSdeSampler(S, ReverseSdeOptions = {}) -> ReverseSdeSampler<S>;
 
@@ -119,6 +120,7 @@ template <class S>
 struct EulerMaruyamaSampler : GridSampler<S, EulerMaruyamaOptions> {
   using GridSampler<S, EulerMaruyamaOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 EulerMaruyamaSampler(S, EulerMaruyamaOptions = {}) -> EulerMaruyamaSampler<S>;
 

@@ -65,6 +65,7 @@ struct TcdSampler : GridSampler<S, TcdOptions> {
     });
   }
 };
+/// Deduced from schedule and options.
 template <class S>
 TcdSampler(S, TcdOptions = {}) -> TcdSampler<S>;
 

@@ -54,6 +54,7 @@ template <class S>
 struct UniPcSampler : GridSampler<S, UniPcOptions> {
   using GridSampler<S, UniPcOptions>::GridSampler;
 };
+/// Deduced from schedule and options.
 template <class S>
 UniPcSampler(S, UniPcOptions = {}) -> UniPcSampler<S>;
 
