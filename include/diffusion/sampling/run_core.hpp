@@ -86,6 +86,35 @@ class RunCore {
     });
   }
 
+  /// Writes the output whose estimate at x is x0.
+  void set_x0(const S* x, const S* x0, S* output) const {
+    const Conversion c = conversion(options_.prediction_type, stage().at, stage().input_scale);
+    if (!is_finite(c.a) || !is_finite(c.b))
+      fail(text("x0 is undefined for prediction type ", name(options_.prediction_type),
+                " at t = ", stage().at.t, " (alpha = ", stage().at.alpha, ")"));
+    if (c.b == 0) return;
+    const Real a = static_cast<Real>(c.a);
+    const Real per_b = static_cast<Real>(1 / c.b);
+    for (std::size_t sample = 0; sample < blocks_.batch; ++sample, output += output_size_)
+      for (std::size_t i = 0; i < blocks_.size; ++i, ++x, ++x0)
+        output[i] = static_cast<S>((static_cast<Real>(*x0) - a * static_cast<Real>(*x)) * per_b);
+  }
+
+  /// Normals of the stage that has just been run.
+  void fill_draw(std::int32_t draw, std::size_t sample, std::size_t element,
+                 std::span<Real> out) const {
+    noise_.fill(draw, sample, element, out.size(), out.data());
+  }
+
+  /// Looks at the whole state, where the check is not switched off.
+  bool recheck_finite(const S* x) {
+    if (options_.check_finite)
+      finite_ = finite_ && std::all_of(x, x + blocks_.total(), [](const S& value) {
+                  return is_finite(static_cast<double>(value));
+                });
+    return finite_;
+  }
+
   /// Takes the output, updates the state and goes to the next stage.
   void advance(S* x, const S* output) {
     noise_.enter(stage());

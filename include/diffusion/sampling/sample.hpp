@@ -6,6 +6,7 @@
 #include <chrono>
 #include <concepts>
 #include <initializer_list>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -13,22 +14,84 @@ namespace diffusion {
 
 namespace detail {
 
-/// Calls one callback; it sees the run and may answer Verdict::cancel.
-template <class Callback, class Run>
+// What an edit may do: see `sample`.
+template <class E, class Run, class T>
+concept EditsStart = requires(E& edit, const Run& run, T& x) {
+  edit.edit_start(run, x);
+};
+template <class E, class Run>
+concept EditsX0 = requires(E& edit, const Run& run, typename Run::Tensor& x0) {
+  edit.edit_x0(run, x0);
+};
+template <class E, class Run, class T>
+concept EditsState = requires(E& edit, const Run& run, T& x) {
+  edit.edit_state(run, x);
+};
+template <class E, class Run, class T>
+concept Edits = EditsStart<E, Run, T> || EditsX0<E, Run> || EditsState<E, Run, T>;
+
+/// Calls one callback; it sees the run and may answer Verdict::cancel. An edit need not be one.
+template <class T, class Callback, class Run>
 bool proceeds(Callback& callback, const Run& run) {
-  static_assert(
-      std::invocable<Callback&, const Run&>,
-      "a callback must be callable as (const auto& run); run is a const diffusion::Stepper");
-  using Answer = std::invoke_result_t<Callback&, const Run&>;
-  static_assert(std::is_void_v<Answer> || std::is_same_v<Answer, Verdict>,
-                "a callback must return nothing or a diffusion::Verdict");
-  if constexpr (std::is_void_v<Answer>) {
-    callback(run);
-    return true;
+  if constexpr (std::invocable<Callback&, const Run&>) {
+    using Answer = std::invoke_result_t<Callback&, const Run&>;
+    static_assert(std::is_void_v<Answer> || std::is_same_v<Answer, Verdict>,
+                  "a callback must return nothing or a diffusion::Verdict");
+    if constexpr (std::is_void_v<Answer>)
+      callback(run);
+    else
+      return callback(run) == Verdict::proceed;
   } else {
-    return callback(run) == Verdict::proceed;
+    static_assert(
+        Edits<Callback, Run, T>,
+        "a callback must be callable as (const auto& run); run is a const diffusion::Stepper; an "
+        "edit must have edit_start(run, x), edit_x0(run, x0) or edit_state(run, x)");
   }
+  return true;
 }
+
+/// The edits among the callbacks, in the order given.
+template <class T, class Run, class... Callbacks>
+class EditsOf {
+  static constexpr bool of_x0 = (EditsX0<Callbacks, Run> || ...);
+  static constexpr bool of_state = (EditsState<Callbacks, Run, T> || ...);
+
+ public:
+  explicit EditsOf(const Run& run) {
+    if constexpr (of_x0) x0_.emplace(StateTraits<T>::make(StateTraits<T>::shape(run.state())));
+  }
+  void start(Run& run, Callbacks&... callbacks) { (start_one(callbacks, run), ...); }
+  void x0(Run& run, Callbacks&... callbacks) {
+    if constexpr (of_x0) {
+      if (!run.asks()) return;
+      run.preview(*x0_);
+      (x0_one(callbacks, run, *x0_), ...);
+      run.set_x0(*x0_);
+    }
+  }
+  void state(Run& run, Callbacks&... callbacks) {
+    if constexpr (of_state) {
+      (state_one(callbacks, run), ...);
+      run.recheck_finite();
+    }
+  }
+
+ private:
+  template <class E>
+  static void start_one(E& edit, Run& run) {
+    if constexpr (EditsStart<E, Run, T>) edit.edit_start(std::as_const(run), run.writable_state());
+  }
+  template <class E>
+  static void x0_one(E& edit, const Run& run, typename Run::Tensor& x0) {
+    if constexpr (EditsX0<E, Run>) edit.edit_x0(run, x0);
+  }
+  template <class E>
+  static void state_one(E& edit, Run& run) {
+    if constexpr (EditsState<E, Run, T>) edit.edit_state(std::as_const(run), run.writable_state());
+  }
+
+  std::optional<typename Run::Tensor> x0_;
+};
 
 /// Gives a state that was moved into a run back to its owner, however the run is left. A view needs
 /// no way back.
@@ -79,13 +142,17 @@ SampleResult run_in_place(const Plan& plan, D& denoiser, T& x, N& noise, SampleO
   const auto declared = declared_output_shape<T>(denoiser, StateTraits<T>::shape(x));
   Run run(table, std::move(x), noise, options, declared);  // takes x when all else is made
   const GiveBack<T, Run> give_back{x, run};  // NOLINT(bugprone-use-after-move): refills x
+  EditsOf<T, Run, Callbacks...> edits(run);
+  edits.start(run, callbacks...);
   while (!run.done()) {
     if (std::chrono::steady_clock::now() >= options.deadline)
       return {Status::deadline, run.stage_number(), run.network_calls()};
     if (run.asks()) ask(denoiser, run.input(), run.query(), run.output());
-    if (!(proceeds(callbacks, run) && ...))
+    edits.x0(run, callbacks...);
+    if (!(proceeds<T>(callbacks, std::as_const(run)) && ...))
       return {Status::cancelled, run.stage_number(), run.network_calls() + (run.asks() ? 1 : 0)};
     run.advance();
+    edits.state(run, callbacks...);
     if (!run.finite()) return {Status::not_finite, run.stage_number(), run.network_calls()};
   }
   return {Status::done, run.stage_number(), run.network_calls()};
@@ -98,9 +165,17 @@ SampleResult run_in_place(const Plan& plan, D& denoiser, T& x, N& noise, SampleO
 /// StateView), which may be made on the spot. Callbacks are called at every stage after the network
 /// has answered and before the state is updated, as callback(const Stepper&): `run.step()`,
 /// `run.state()`, `run.preview()` and so on are at hand; one that returns Verdict::cancel ends the
-/// run. Allocates before the first stage, not after. Fails for a plan that does not fit; how the
-/// run itself ended is in the result, and x holds the state that was reached. Any number of runs
-/// may share a plan; each needs its own state and, unless it may be shared, denoiser.
+/// run. An *edit* among them has one or more of the members
+///
+///     void edit_start(const Run& run, T& x)       once, before the first stage
+///     void edit_x0(const Run& run, Tensor& x0)    after the network's answer: may change x0
+///     void edit_state(const Run& run, T& x)       after the update by the stage run.last()
+///
+/// as templates or for the Stepper in question; edits act in the order given, callbacks see the x0
+/// that edits have left. Allocates before the first stage, not after. Fails for a plan that does
+/// not fit; how the run itself ended is in the result, and x holds the state that was reached. Any
+/// number of runs may share a plan; each needs its own state and, unless it may be shared,
+/// denoiser.
 template <class Plan, class D, class X, class N, class... Callbacks>
 SampleResult sample_in_place(const Plan& plan, D&& denoiser, X&& x, N&& noise,
                              SampleOptions options = {}, Callbacks&&... callbacks) {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <limits>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -92,6 +93,8 @@ class Stepper {
             .alpha = s.at.alpha,
             .sigma = s.at.sigma,
             .input_scale = s.input_scale,
+            .to_alpha = s.to.alpha,
+            .to_sigma = s.to.sigma,
             .stage = stage_number(),
             .step = step(),
             .steps = steps(),
@@ -117,6 +120,19 @@ class Stepper {
     core_.preview(Traits::data(x_), answer(), StateTraits<Tensor>::data(x0));
   }
 
+  /// Makes x0 the estimate of this stage: writes the output that says so. Where the output has no
+  /// say in x0 (at sigma = 0, for most prediction types) nothing changes. Only at a stage that
+  /// asks.
+  void set_x0(const Tensor& x0) {
+    if (!asks()) fail("there is no x0 to set: this stage asks no network");
+    check_output();
+    if (StateTraits<Tensor>::shape(x0) != shape_)
+      fail(detail::text("x0 has the shape ", shape_text(StateTraits<Tensor>::shape(x0)),
+                        "; that of the state is ", shape_text(shape_)));
+    core_.set_x0(Traits::data(std::as_const(x_)), StateTraits<Tensor>::data(x0),
+                 StateTraits<Tensor>::data(output_));
+  }
+
   /// Takes the output and goes to the next stage. Afterwards `finite()` tells whether the new
   /// state is finite (true where the check is switched off).
   void advance() {
@@ -129,6 +145,10 @@ class Stepper {
   /// The state where the run stands; after `done()`, the sample.
   const T& state() const& { return x_; }
   T&& state() && { return std::move(x_); }
+  /// The state, to be changed between two stages; its shape must stay.
+  T& writable_state() { return x_; }
+  /// After a change by hand: whether the state is still finite; `finite()` tells it too.
+  bool recheck_finite() { return core_.recheck_finite(Traits::data(std::as_const(x_))); }
 
   int stage_number() const { return core_.stage_number(); }
   int stages() const { return plan().size(); }
@@ -140,6 +160,22 @@ class Stepper {
   const Stage& stage() const {
     if (done()) fail("the run is at its end; no stage comes next");
     return core_.stage();
+  }
+  /// The stage that has just been run: its `to` is the level of the state. Fails before the first.
+  const Stage& last() const {
+    if (stage_number() == 0) fail("the run is at its start; no stage has been run");
+    return plan().stages[static_cast<std::size_t>(stage_number() - 1)];
+  }
+  /// The normals of draw `last().noise[k]`, k < max_noise, of a sample from `element` on.
+  void fill_draw(std::size_t k, std::size_t sample, std::size_t element,
+                 std::span<detail::Compute<Scalar>> out) const {
+    const Stage& stage = last();
+    if (k >= stage.noise.size() || stage.noise[k].source < 0)
+      fail(detail::text("the stage that was run has no noise term ", k));
+    if (sample >= blocks_.batch || element + out.size() > blocks_.size)
+      fail(detail::text("elements ", element, " to ", element + out.size(), " of sample ", sample,
+                        " are not in the state: ", blocks_.batch, " samples of ", blocks_.size));
+    core_.fill_draw(stage.noise[k].source, sample, element, out);
   }
   const PlanView& plan() const { return core_.plan(); }
   const SampleOptions& options() const { return core_.options(); }
