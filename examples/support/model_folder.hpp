@@ -2,7 +2,7 @@
 #define DIFFUSION_EXAMPLES_MODEL_FOLDER_HPP
 
 #include <diffusion/guidance/classifier_free.hpp>
-#include <diffusion/interop/diffusers_config.hpp>
+#include <diffusion/interop/diffusers_types.hpp>
 #include <nn/unet2d.hpp>
 
 #include <cstdint>
@@ -38,20 +38,7 @@ struct Model {
 /// Reads a folder. `load_as` is the scheduler class that reads the scheduler's configuration, by
 /// default the one that it names. Throws where a file is missing or wrong, and for networks whose
 /// classes are not the numbers of a table.
-inline Model load_model(const std::filesystem::path& folder, const std::string& load_as = {}) {
-  if (!std::filesystem::is_directory(folder))
-    throw std::invalid_argument("there is no folder " + folder.string());
-  Model model{nn::Unet2d<float>::load(folder / "unet"),
-              diffusion::load_diffusers_config(folder / "scheduler" / "scheduler_config.json",
-                                               {.load_as = load_as})};
-  const nn::ClassEmbedding kind = model.network.config().class_embedding;
-  if (kind == nn::ClassEmbedding::timestep || kind == nn::ClassEmbedding::identity)
-    throw std::invalid_argument(
-        std::string("unet/config.json: class_embed_type is \"") +
-        (kind == nn::ClassEmbedding::timestep ? "timestep" : "identity") +
-        "\"; it must be null: classes, if any, are the numbers below num_class_embeds");
-  return model;
-}
+Model load_model(const std::filesystem::path& folder, const std::string& load_as = {});
 
 /// The network as guidance asks it: one class for each sample.
 inline auto conditional(nn::Unet2d<float>& network) {
