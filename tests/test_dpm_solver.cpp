@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "law_checks.hpp"
 #include "plan_numbers.hpp"
 
 using namespace diffusion;
@@ -42,22 +43,7 @@ void for_every_schedule(const F& f) {
   f("discrete, zero SNR", NoiseSchedule<>::linear({.rescale_zero_terminal_snr = true}), false);
 }
 
-double scale_of(const SamplingPlan& plan) {
-  double scale = 1;
-  for (const Stage& s : plan.stages()) scale = std::max(scale, s.at.sigma * s.at.sigma);
-  return scale;
-}
-
-void check_all_laws(const SamplingPlan& plan) {
-  const Laws laws = check_laws(plan);
-  CHECK(laws.mean <= 1e-10);
-  CHECK(laws.variance <= 1e-9 * scale_of(plan));
-  CHECK(laws.continuity <= 1e-11);
-}
-
-Grid grid_of(const std::vector<Knot>& knots) { return Grid::through(knots); }
 Grid even(int n) { return grid_of(numbers::even_in_log(n)); }
-Knot exploding(double log_snr) { return {std::exp(-log_snr / 2), 1, std::exp(-log_snr / 2)}; }
 
 /// Some variance preserving levels, unevenly spaced.
 std::vector<Knot> some_knots() {

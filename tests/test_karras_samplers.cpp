@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "law_checks.hpp"
 #include "plan_numbers.hpp"
 
 using namespace diffusion;
@@ -32,9 +33,6 @@ using Catch::Approx;
 namespace {
 
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-Knot exploding(double log_snr) { return {std::exp(-log_snr / 2), 1, std::exp(-log_snr / 2)}; }
-Grid grid_of(const std::vector<Knot>& knots) { return Grid::through(knots); }
 
 /// A sampler as a function of a grid and the knots between.
 using MakePlan = std::function<SamplingPlan(const Grid&, const KnotAt&)>;
@@ -93,20 +91,6 @@ void for_every_schedule(const F& f) {
   f("cosine VP", VpCosine());
   f("flow", RectifiedFlow());
   f("discrete, zero terminal SNR", NoiseSchedule<>::linear({.rescale_zero_terminal_snr = true}));
-}
-
-double scale_of(const SamplingPlan& plan) {
-  double scale = 1;
-  for (const Stage& s : plan.stages())
-    scale = std::max({scale, s.at.sigma * s.at.sigma, s.to.sigma * s.to.sigma});
-  return scale;
-}
-
-void check_all_laws(const SamplingPlan& plan) {
-  const Laws laws = check_laws(plan);
-  CHECK(laws.mean <= 1e-10);
-  CHECK(laws.variance <= 1e-9 * scale_of(plan));
-  CHECK(laws.continuity <= 1e-11);
 }
 
 /// A network that is no exact denoiser of anything, in numbers that do not know alpha.

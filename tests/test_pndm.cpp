@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "law_checks.hpp"
 #include "plan_numbers.hpp"
 #include "support.hpp"
 
@@ -35,18 +36,8 @@ void for_every_schedule(const F& f) {
   f("zero terminal SNR", NoiseSchedule<>::linear({.rescale_zero_terminal_snr = true}), true);
 }
 
-void check_all_laws(const SamplingPlan& plan) {
-  double scale = 1;
-  for (const Stage& s : plan.stages()) scale = std::max(scale, s.at.sigma * s.at.sigma);
-  const Laws laws = check_laws(plan);
-  CHECK(laws.mean <= 1e-10);
-  CHECK(laws.variance <= 1e-9 * scale);
-  CHECK(laws.continuity <= 1e-11);
-}
-
 Grid even_in_s(int n) { return Grid::through(numbers::even_in_s(n)); }
 Grid even_log(int n) { return Grid::through(numbers::even_in_log(n)); }
-Knot exploding(double log_snr) { return {std::exp(-log_snr / 2), 1, std::exp(-log_snr / 2)}; }
 
 Vector network(const Vector& x, const Knot& at) {
   return {std::sin(3 * x[0] + at.t), std::cos(x[1] - at.t) - 0.3 * x[1]};
@@ -87,15 +78,6 @@ Vector written(const Grid& grid, PndmWarmUp warm_up, Vector x) {
 void check_same(const Vector& a, const Vector& b, double tolerance) {
   for (std::size_t k = 0; k < a.size(); ++k)
     CHECK(a[k] == Approx(b[k]).epsilon(tolerance).margin(tolerance));
-}
-
-void check_same_rows(const SamplingPlan& a, const SamplingPlan& b) {
-  REQUIRE(a.size() == b.size());
-  for (int i = 0; i < a.size(); ++i) {
-    Stage row = a[i];
-    row.step = b[i].step;
-    CHECK(row == b[i]);
-  }
 }
 
 }  // namespace

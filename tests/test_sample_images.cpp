@@ -1,6 +1,7 @@
 // The program sample-images: the same pictures as Python for the same seed, and what it says to bad
 // arguments. Python's pictures were made by tests/python/make_reference_pictures.py.
 #include "catch.hpp"
+#include "program.hpp"
 
 #include <support/gif.hpp>
 #include <support/image.hpp>
@@ -8,13 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -25,35 +21,7 @@ namespace {
 const std::string model = std::string(DIFFUSION_MODELS_DIR) + "/digits-and-clothing";
 const std::string pictures = std::string(DIFFUSION_TEST_DATA) + "/pictures/";
 
-struct Outcome {
-  int code = -1;
-  std::string said;  // on either stream
-};
-
-Outcome run(const std::string& arguments) {
-  const std::string command =
-      std::string(DIFFUSION_PROGRAMS_DIR) + "/sample-images " + arguments + " 2>&1";
-  std::FILE* pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  Outcome outcome;
-  std::array<char, 4096> buffer{};
-  while (std::fgets(buffer.data(), static_cast<int>(buffer.size()), pipe))
-    outcome.said += buffer.data();
-  outcome.code = WEXITSTATUS(pclose(pipe));
-  return outcome;
-}
-
-/// A file of its own for each test, removed at the end.
-struct Scratch {
-  std::string path;
-  explicit Scratch(const std::string& name)
-      : path((std::filesystem::temp_directory_path() /
-              ("diffusion-" + std::to_string(::getpid()) + "-" + name))
-                 .string()) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::filesystem::remove_all(path); }
-};
+Outcome run(const std::string& arguments) { return run_program("sample-images", arguments); }
 
 double largest_difference(const examples::NpyArray& a, const examples::NpyArray& b) {
   REQUIRE(a.shape == b.shape);

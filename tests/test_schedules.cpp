@@ -18,6 +18,7 @@
 #include "diffusion/schedule/continuous.hpp"
 #include "diffusion/schedule/noise_schedule.hpp"
 #include "diffusion/schedule/schedule.hpp"
+#include "refusals.hpp"
 
 using namespace diffusion;
 using nlohmann::json;
@@ -187,8 +188,8 @@ TEST_CASE("times between timesteps, by the logarithm of sigma") {
   const double most = std::exp(-schedule.log_snr(999) / 2);
   const double least = std::exp(-schedule.log_snr(0) / 2);
   for (int i = 0; i < 15; ++i) {
-    const double root = std::pow(most, 1 / 7.0) +
-                        i / 14.0 * (std::pow(least, 1 / 7.0) - std::pow(most, 1 / 7.0));
+    const double root =
+        std::pow(most, 1 / 7.0) + i / 14.0 * (std::pow(least, 1 / 7.0) - std::pow(most, 1 / 7.0));
     CAPTURE(i);
     CHECK(schedule.time(-14 * std::log(root)) ==
           Approx(times[static_cast<std::size_t>(i)]).margin(6e-4));
@@ -441,10 +442,8 @@ TEST_CASE("what the network is told on continuous schedules") {
   CHECK(VpCosine({.time_scale = 1000}).knot(0.25).t == 250);
   CHECK(RectifiedFlow({.time_scale = 1000}).knot(0.25).t == 250);
   CHECK(RectifiedFlow({.time_scale = 1000}).knot(0.25).sigma == 0.25);
-  const VarianceExploding sigmas({.sigma_min = 0.002,
-                                  .sigma_max = 80,
-                                  .time_input = VeTimeInput::sigma,
-                                  .time_scale = 2});
+  const VarianceExploding sigmas(
+      {.sigma_min = 0.002, .sigma_max = 80, .time_input = VeTimeInput::sigma, .time_scale = 2});
   CHECK(sigmas.knot(1).t == 160);
   const VarianceExploding edm(
       {.sigma_min = 0.002, .sigma_max = 80, .time_input = VeTimeInput::quarter_log_sigma});
@@ -456,9 +455,8 @@ TEST_CASE("the discrete twin of VP linear agrees to first order in 1/T") {
   const VpLinear continuous;
   std::vector<double> errors;
   for (const int count : {500, 1000, 2000, 4000, 8000}) {
-    const auto twin = NoiseSchedule<>::linear({.train_timesteps = count,
-                                               .beta_start = 0.1 / count,
-                                               .beta_end = 20.0 / count});
+    const auto twin = NoiseSchedule<>::linear(
+        {.train_timesteps = count, .beta_start = 0.1 / count, .beta_end = 20.0 / count});
     double error = 0;
     for (int i = 0; i < count; ++i) {
       const double t = (i + 1.0) / count;
@@ -519,28 +517,7 @@ TEST_CASE("the schedule concept") {
 
 namespace {
 
-struct Refusal {
-  const char* name;
-  std::function<void()> call;
-  std::vector<const char*> parts;  // that the message must hold: the value and the limit
-};
-
-void check_refusals(const std::vector<Refusal>& refusals) {
-  for (const Refusal& refusal : refusals) {
-    CAPTURE(refusal.name);
-    std::string message;
-    try {
-      refusal.call();
-    } catch (const Error& error) {
-      message = error.what();
-    }
-    REQUIRE_FALSE(message.empty());
-    for (const char* part : refusal.parts) CHECK_THAT(message, contains(part));
-  }
-}
-
-std::function<void()> made(NoiseScheduleOptions options,
-                           BetaSchedule kind = BetaSchedule::linear) {
+std::function<void()> made(NoiseScheduleOptions options, BetaSchedule kind = BetaSchedule::linear) {
   return [=] { NoiseSchedule<>::make(kind, options); };
 }
 
@@ -616,7 +593,8 @@ TEST_CASE("bad continuous schedules are refused with value and limit") {
   check_refusals({
       {"beta_min below", [] { VpLinear({.beta_min = -1}); }, {"beta_min is -1", "[0, "}},
       {"beta_min infinite", [] { VpLinear({.beta_min = infinity}); }, {"beta_min is inf", "[0, "}},
-      {"beta_max below", [] { VpLinear({.beta_min = 5, .beta_max = 5}); },
+      {"beta_max below",
+       [] { VpLinear({.beta_min = 5, .beta_max = 5}); },
        {"beta_max is 5", "between 5 and inf"}},
       {"beta_max infinite", [] { VpLinear({.beta_max = infinity}); }, {"beta_max is inf", "0.1"}},
       {"scale 0", [] { VpLinear({.time_scale = 0}); }, {"time_scale is 0", "between 0"}},
@@ -626,13 +604,17 @@ TEST_CASE("bad continuous schedules are refused with value and limit") {
       {"scale below", [] { VpCosine({.time_scale = -1}); }, {"time_scale is -1", "between 0"}},
       {"scale NaN", [] { VpCosine({.time_scale = not_a_number}); }, {"is", "nan", "between 0"}},
       {"sigma_min 0", [] { VarianceExploding({.sigma_min = 0}); }, {"sigma_min is 0", "between 0"}},
-      {"sigma_min above", [] { VarianceExploding({.sigma_min = 60}); },
+      {"sigma_min above",
+       [] { VarianceExploding({.sigma_min = 60}); },
        {"sigma_max is 50", "between 60 and inf"}},
-      {"sigma_max infinite", [] { VarianceExploding({.sigma_max = infinity}); },
+      {"sigma_max infinite",
+       [] { VarianceExploding({.sigma_max = infinity}); },
        {"sigma_max is inf", "between 0.01"}},
-      {"input below", [] { VarianceExploding({.time_input = static_cast<VeTimeInput>(-1)}); },
+      {"input below",
+       [] { VarianceExploding({.time_input = static_cast<VeTimeInput>(-1)}); },
        {"time_input is -1", "[0, 2]"}},
-      {"input above", [] { VarianceExploding({.time_input = static_cast<VeTimeInput>(3)}); },
+      {"input above",
+       [] { VarianceExploding({.time_input = static_cast<VeTimeInput>(3)}); },
        {"time_input is 3", "[0, 2]"}},
       {"scale below", [] { VarianceExploding({.time_scale = -1}); }, {"is -1", "between 0"}},
       {"scale above", [] { VarianceExploding({.time_scale = infinity}); }, {"inf", "between 0"}},

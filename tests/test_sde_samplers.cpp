@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "law_checks.hpp"
 #include "plan_numbers.hpp"
 
 using namespace diffusion;
@@ -27,8 +28,6 @@ using Catch::Approx;
 namespace {
 
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-Grid grid_of(const std::vector<Knot>& knots) { return Grid::through(knots); }
 
 DiffusersConfig read(const nlohmann::json& object, Behaviour behaviour = Behaviour::compatible) {
   return read_diffusers_config(object, {.behaviour = behaviour});

@@ -19,6 +19,7 @@
 #include "diffusion/schedule/grid.hpp"
 #include "diffusion/schedule/noise_schedule.hpp"
 #include "diffusion/schedule/sigma_spacing.hpp"
+#include "refusals.hpp"
 
 using namespace diffusion;
 
@@ -534,12 +535,6 @@ TEST_CASE("what the network is told") {
 
 namespace {
 
-struct Refusal {
-  const char* name;
-  std::function<void()> call;
-  std::vector<const char*> parts;  // that the message must hold: the value and the limit
-};
-
 std::function<void()> discrete(int steps, GridOptions options) {
   return [=] { make_grid(stable_diffusion(), steps, options); };
 }
@@ -561,7 +556,7 @@ struct OneLevel {  // pure noise and nothing else
 TEST_CASE("bad levels are refused with value and limit") {
   const SigmaSpacing karras{.rule = SigmaRule::karras};
   using Sigmas = std::vector<double>;
-  const Refusal refusals[] = {
+  const std::vector<Refusal> refusals = {
       {"no levels", [] { karras_sigmas(0, 1, 2); }, {"number of levels is 0", "[1, "}},
       {"many", [] { exponential_sigmas(2000000, 1, 2); }, {"is 2000000", "[1, "}},
       {"sigma_min 0", [] { karras_sigmas(3, 0, 2); }, {"sigma_min is 0", "[1e-150, 2]"}},
@@ -644,15 +639,5 @@ TEST_CASE("bad levels are refused with value and limit") {
        [=] { make_grid(NoiseSchedule<>::from_betas({0.5}), 3, {.sigmas = karras}); },
        {"sigma_min is 1", "3 levels"}},
   };
-  for (const Refusal& refusal : refusals) {
-    CAPTURE(refusal.name);
-    std::string message;
-    try {
-      refusal.call();
-    } catch (const Error& error) {
-      message = error.what();
-    }
-    CHECK_FALSE(message.empty());
-    for (const char* part : refusal.parts) CHECK_THAT(message, contains(part));
-  }
+  check_refusals(refusals);
 }

@@ -17,6 +17,7 @@
 #include "diffusion/schedule/grid.hpp"
 #include "diffusion/schedule/noise_schedule.hpp"
 #include "diffusion/schedule/timesteps.hpp"
+#include "refusals.hpp"
 
 using namespace diffusion;
 using nlohmann::json;
@@ -187,8 +188,8 @@ TEST_CASE("own timesteps and own pairs") {
   CHECK(times_of(list) == Pairs{{999, 400.5}, {400.5, 3}, {3, -1}});
   CHECK(list[0].to == schedule.knot(400.5));
   CHECK(list.finish() == Knot{-1, 1, 0});
-  const Grid strided = make_grid(
-      schedule, 50, {.previous = PreviousTimestep::stride, .timesteps = {999, 400.5, 3}});
+  const Grid strided =
+      make_grid(schedule, 50, {.previous = PreviousTimestep::stride, .timesteps = {999, 400.5, 3}});
   CHECK(times_of(strided) == Pairs{{999, 666}, {400.5, 67.5}, {3, -1}});
   // Down, back up, down past the end.
   const Grid pairs = make_grid(schedule, 0, {.pairs = {{999, 500}, {500, 800}, {800, -20}}});
@@ -264,9 +265,8 @@ TEST_CASE("grids on continuous VP linear and on its discrete twin agree to first
   const VpLinear continuous;
   std::vector<double> errors;
   for (const int count : {1000, 2000, 4000, 8000}) {
-    const auto twin = NoiseSchedule<>::linear({.train_timesteps = count,
-                                               .beta_start = 0.1 / count,
-                                               .beta_end = 20.0 / count});
+    const auto twin = NoiseSchedule<>::linear(
+        {.train_timesteps = count, .beta_start = 0.1 / count, .beta_end = 20.0 / count});
     const GridOptions options{.spacing = TimestepSpacing::trailing};
     const Grid a = make_grid(continuous, 20, options), b = make_grid(twin, 20, options);
     double error = 0;
@@ -337,12 +337,6 @@ TEST_CASE("a grid through knots, cut and reversed") {
 
 namespace {
 
-struct Refusal {
-  const char* name;
-  std::function<void()> call;
-  std::vector<const char*> parts;  // that the message must hold: the value and the limit
-};
-
 std::function<void()> spaced(int train_timesteps, int steps, TimestepSpacing spacing,
                              int steps_offset = 0) {
   return [=] { spaced_timesteps(train_timesteps, steps, spacing, steps_offset); };
@@ -360,20 +354,6 @@ std::function<void()> one_step(Knot from, Knot to, int first_step = 0) {
   return [=] { Grid({{from, to}}, first_step); };
 }
 
-void check_refusals(const std::vector<Refusal>& refusals) {
-  for (const Refusal& refusal : refusals) {
-    CAPTURE(refusal.name);
-    std::string message;
-    try {
-      refusal.call();
-    } catch (const Error& error) {
-      message = error.what();
-    }
-    REQUIRE_FALSE(message.empty());
-    for (const char* part : refusal.parts) CHECK_THAT(message, contains(part));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("bad timesteps are refused with value and limit") {
@@ -386,11 +366,14 @@ TEST_CASE("bad timesteps are refused with value and limit") {
       {"no training", spaced(0, 1, leading), {"train_timesteps is 0", "at least 1"}},
       {"offset below", spaced(1000, 10, leading, -1), {"steps_offset is -1", "[0, 999]"}},
       {"offset above", spaced(1000, 10, trailing, 1000), {"steps_offset is 1000", "[0, 999]"}},
-      {"offset past the end", spaced(1000, 1000, leading, 1),
+      {"offset past the end",
+       spaced(1000, 1000, leading, 1),
        {"steps_offset is 1", "[0, 0]", "999"}},
-      {"offset past the end", spaced(1000, 10, leading, 100),
+      {"offset past the end",
+       spaced(1000, 10, leading, 100),
        {"steps_offset is 100", "[0, 99]", "timestep 900"}},
-      {"offset past the end", spaced(1000, 10, quadratic, 200),
+      {"offset past the end",
+       spaced(1000, 10, quadratic, 200),
        {"steps_offset is 200", "[0, 199]", "timestep 800"}},
       {"spacing below", spaced(1000, 10, static_cast<TimestepSpacing>(-1)), {"-1", "[0, 3]"}},
       {"spacing above", spaced(1000, 10, static_cast<TimestepSpacing>(4)), {"is 4", "[0, 3]"}},
@@ -406,8 +389,7 @@ TEST_CASE("bad grid options are refused with value and limit") {
   const auto previous = [](int i) { return static_cast<PreviousTimestep>(i); };
   const Times many(1001, 0.0);
   Times falling(1001);
-  for (std::size_t i = 0; i < falling.size(); ++i)
-    falling[i] = 999 - 0.9 * static_cast<double>(i);
+  for (std::size_t i = 0; i < falling.size(); ++i) falling[i] = 999 - 0.9 * static_cast<double>(i);
   check_refusals({
       {"no steps", discrete(0, {}), {"steps is 0", "[1, 1000]"}},
       {"too many", discrete(1001, {}), {"steps is 1001", "[1, 1000]"}},

@@ -2,55 +2,21 @@
 // it prints for whole configurations is compared by CMakeLists.txt.
 #include <diffusion/interop/diffusers_config.hpp>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "catch.hpp"
+#include "program.hpp"
 
 namespace {
 
 const std::string data = std::string(DIFFUSION_TEST_DATA) + "/explain/";
 const std::string policy = data + "diffusion-policy-ddim.json ";
 
-struct Outcome {
-  int code = -1;
-  std::string said;  // on either stream
-};
-
-Outcome run(const std::string& arguments) {
-  const std::string command =
-      std::string(DIFFUSION_PROGRAMS_DIR) + "/explain-config " + arguments + " 2>&1";
-  std::FILE* pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  Outcome outcome;
-  std::array<char, 4096> buffer{};
-  while (std::fgets(buffer.data(), static_cast<int>(buffer.size()), pipe))
-    outcome.said += buffer.data();
-  outcome.code = WEXITSTATUS(pclose(pipe));
-  return outcome;
-}
-
-/// A file of its own, removed at the end.
-struct Scratch {
-  std::string path;
-  explicit Scratch(const std::string& text)
-      : path((std::filesystem::temp_directory_path() /
-              ("diffusion-" + std::to_string(::getpid()) + "-explain.json"))
-                 .string()) {
-    std::ofstream(path) << text;
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::filesystem::remove(path); }
-};
+Outcome run(const std::string& arguments) { return run_program("explain-config", arguments); }
 
 std::string scheduler(const std::string& name) {
   return R"({"_class_name": ")" + name + R"(Scheduler"})";
@@ -86,7 +52,8 @@ TEST_CASE("every option of a run reaches the plan") {
       {"EulerDiscrete", "--s-churn 5 --s-tmin 1 --s-tmax 50 --s-noise 1.01", "draws of noise"},
   };
   for (const Row& row : rows) {
-    const Scratch file(scheduler(row.scheduler));
+    const Scratch file("explain.json");
+    std::ofstream(file.path) << scheduler(row.scheduler);
     const Outcome outcome = run(file.path + " " + row.options);
     INFO(row.scheduler << " " << row.options << "\n" << outcome.said);
     CHECK(outcome.code == 0);
@@ -143,7 +110,7 @@ TEST_CASE("bad arguments get one line and exit code 2") {
       {policy + "--set beta_end=2", {"DDIMScheduler: beta_end is 2", "between 0 and 1"}},
       {policy + "--set timestep_spacing=log", {"timestep_spacing is \"log\"", "\"leading\""}},
       {policy + "--load-as Euler", {"\"Euler\"; it is not supported", "EulerDiscreteScheduler"}},
-      {policy + "--load-as RePaintScheduler", {"it is not supported", "DDPMScheduler"}},
+      {policy + "--load-as HeliosScheduler", {"it is not supported", "UniPCMultistepScheduler"}},
       {std::string(DIFFUSION_MODELS_DIR) + "/digits-and-clothing --component prior",
        {"model_index.json: there is no component \"prior\"; its schedulers are scheduler"}},
       {data + "flux.1-dev.json", {"mu is missing"}},
