@@ -146,8 +146,8 @@ ResnetBlock<Scalar> resizing_block(Parameters<Scalar>& parameters, const std::st
 
 template <class Scalar>
 void apply_attention(const std::vector<Attention<Scalar>>& attentions, std::size_t i,
-                     Arena<Scalar>& scratch, const FeatureMap<Scalar>& x) {
-  if (i < attentions.size()) attentions[i](scratch, x);
+                     Workspace<Scalar>& memory, const FeatureMap<Scalar>& x) {
+  if (i < attentions.size()) attentions[i](memory.scratch, x, memory.probe);
 }
 
 }  // namespace detail
@@ -203,7 +203,7 @@ class DownBlock {
   void operator()(Workspace<Scalar>& memory, DownState<Scalar>& state, const Scalar* time) const {
     for (std::size_t i = 0; i < resnets_.size(); ++i) {
       state.kept.push_back(resnets_[i](memory.kept, memory.scratch, state.kept.back(), time));
-      detail::apply_attention(attentions_, i, memory.scratch, state.kept.back());
+      detail::apply_attention(attentions_, i, memory, state.kept.back());
     }
     if (!shrinks()) return;
     const FeatureMap<Scalar> x = state.kept.back();
@@ -291,7 +291,7 @@ class MidBlock {
 
   void operator()(Workspace<Scalar>& memory, UpState<Scalar>& state, const Scalar* time) const {
     const auto x = resnets_[0](memory.turn[0], memory.scratch, state.features, time);
-    detail::apply_attention(attentions_, 0, memory.scratch, x);
+    detail::apply_attention(attentions_, 0, memory, x);
     state.features = resnets_[1](memory.turn[1], memory.scratch, x, time);
     state.turn = 1;
   }
@@ -351,10 +351,10 @@ class UpBlock {
       const auto joined = join(memory.scratch, state.features, kept.back());
       kept.pop_back();
       state.features = resnets_[i](next(memory, state), memory.scratch, joined, time);
-      if (!skip_) detail::apply_attention(attentions_, i, memory.scratch, state.features);
+      if (!skip_) detail::apply_attention(attentions_, i, memory, state.features);
     }
     if (skip_) {
-      detail::apply_attention(attentions_, 0, memory.scratch, state.features);
+      detail::apply_attention(attentions_, 0, memory, state.features);
       add_picture(memory, state);
     }
     if (!grows()) return;

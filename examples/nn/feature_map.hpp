@@ -1,6 +1,8 @@
 #ifndef DIFFUSION_EXAMPLES_NN_FEATURE_MAP_HPP
 #define DIFFUSION_EXAMPLES_NN_FEATURE_MAP_HPP
 
+#include "attention_hook.hpp"
+
 #include <Eigen/Core>
 
 #include <algorithm>
@@ -94,6 +96,7 @@ class Arena {
 template <class Scalar>
 struct Workspace {
   Arena<Scalar> kept, turn[2], scratch;
+  AttentionProbe<Scalar> probe;
 
   void clear() {
     for (auto* arena : {&kept, &turn[0], &turn[1], &scratch}) arena->clear();

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_EXAMPLES_NN_LAYERS_HPP
 #define DIFFUSION_EXAMPLES_NN_LAYERS_HPP
 
+#include "attention_hook.hpp"
 #include "feature_map.hpp"
 #include "gemm.hpp"
 #include "safetensors.hpp"
@@ -326,7 +327,9 @@ class Attention {
                     options.eps);
   }
 
-  void operator()(Arena<Scalar>& scratch, const FeatureMap<Scalar>& x) const {
+  /// @param probe shows the probabilities to its hook and is moved on to the next layer
+  void operator()(Arena<Scalar>& scratch, const FeatureMap<Scalar>& x,
+                  AttentionProbe<Scalar>& probe) const {
     const typename Arena<Scalar>::Scope scope(scratch);
     FeatureMap<Scalar> normed = x;
     if (norm_) {
@@ -343,7 +346,8 @@ class Attention {
     const auto mixed = scratch.map(inner(), x.height, x.width);
     for (Index head = 0; head < heads_; ++head)
       attend(scratch, q.channel(head * head_dim_), k.channel(head * head_dim_),
-             v.channel(head * head_dim_), x.pixels(), mixed.channel(head * head_dim_));
+             v.channel(head * head_dim_), x.pixels(), mixed.channel(head * head_dim_), probe, head);
+    ++probe.layer;
     out_(scratch, mixed, x, nullptr, x.data);
     if (rescale_ != Scalar(1)) ArrayMap<Scalar>(x.data, x.size()) /= rescale_;
   }
@@ -369,7 +373,7 @@ class Attention {
   /// One head: all of [head_dim, pixels]. The scores are made for some queries at a time, so that
   /// their memory grows with the pixels and not with the square.
   void attend(Arena<Scalar>& scratch, const Scalar* query, const Scalar* key, const Scalar* value,
-              Index pixels, Scalar* mixed) const {
+              Index pixels, Scalar* mixed, const AttentionProbe<Scalar>& probe, Index head) const {
     using Map = Eigen::Map<RowMatrix<Scalar>>;
     using ConstMap = Eigen::Map<const RowMatrix<Scalar>>;
     constexpr Index most_queries = 256;
@@ -387,6 +391,9 @@ class Attention {
         row = (row - row.maxCoeff()).exp().eval();
         row /= row.sum();
       }
+      if (probe.hook != nullptr)
+        (*probe.hook)({probe.sample, probe.layer, static_cast<int>(head), first, queries, pixels},
+                      {scores, static_cast<std::size_t>(queries * pixels)});
       result.middleCols(first, queries).noalias() = v * s.transpose();
     }
   }

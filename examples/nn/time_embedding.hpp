@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <numbers>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -123,8 +124,9 @@ class EmbeddingMlp {
   Linear<Scalar> first_, second_;
 };
 
-/// What a sample is conditioned on beside its timestep: a class label, or, for networks with
-/// class_embed_type "identity", a vector of the time embedding's width. Or nothing.
+/// What a sample is conditioned on beside its timestep: a class label, or a vector of the time
+/// embedding's width (networks with class_embed_type "identity", or in place of a class of the
+/// table). Or nothing.
 template <class Scalar>
 struct Condition {
   std::optional<int> label;
@@ -158,6 +160,14 @@ class ConditionEmbedding {
     if (kind_ == ClassEmbedding::timestep) projection_.check(label);
   }
 
+  /// The row of a class in the table; none where the network has no table.
+  std::span<const Scalar> class_row(int label) const {
+    if (kind_ != ClassEmbedding::table) return {};
+    check_label(label);
+    return std::span<const Scalar>(class_table_)
+        .subspan(static_cast<std::size_t>(label * width_), static_cast<std::size_t>(width_));
+  }
+
   void operator()(Arena<Scalar>& scratch, double t, const Condition<Scalar>& condition,
                   Scalar* embedding) const {
     const typename Arena<Scalar>::Scope scope(scratch);
@@ -166,7 +176,7 @@ class ConditionEmbedding {
     time_(scratch, projected, embedding);
 
     const Scalar* summand = condition.vector;
-    if (kind_ == ClassEmbedding::table) {
+    if (kind_ == ClassEmbedding::table && summand == nullptr) {
       summand = class_table_.data() + condition.label.value() * width_;
     } else if (kind_ == ClassEmbedding::timestep) {
       projection_(condition.label.value(), projected);

@@ -43,6 +43,15 @@ class Unet2d<Scalar>::Implementation {
   const Unet2dConfig& config() const { return config_; }
   int threads() const { return static_cast<int>(workspaces_.size()); }
 
+  void set_attention_hook(AttentionHook<Scalar> hook) { hook_ = std::move(hook); }
+
+  std::vector<Scalar> class_vector(int label) const {
+    if (config_.class_embedding != ClassEmbedding::table)
+      fail("class_vector is for networks with a table of classes; this one has none");
+    const auto row = embedding_.class_row(label);
+    return {row.begin(), row.end()};
+  }
+
   void set_threads(int threads) {
     constexpr int most = 1024;
     if (threads < 1 || threads > most)
@@ -67,6 +76,7 @@ class Unet2d<Scalar>::Implementation {
       const Index out_size = config_.out_channels * shape[2] * shape[3];
       // Only read: a FeatureMap has no constant twin.
       auto* data = const_cast<Scalar*>(x.data()) + i * in_size;
+      memory.probe = {hook_ ? &hook_ : nullptr, i, 0};
       run_sample({data, config_.in_channels, shape[2], shape[3]}, t.size() == 1 ? t[0] : t[n],
                  condition, memory,
                  {out.data() + i * out_size, config_.out_channels, shape[2], shape[3]});
@@ -123,12 +133,15 @@ class Unet2d<Scalar>::Implementation {
     const bool takes_labels = kind == ClassEmbedding::table || kind == ClassEmbedding::timestep;
     if (!takes_labels && !labels.empty())
       fail(std::to_string(labels.size()) + " class labels given, the network takes none");
-    if (takes_labels && labels.size() != batch)
+    const bool by_vectors = kind == ClassEmbedding::table && !class_vectors.empty();
+    if (by_vectors && !labels.empty())
+      fail("class labels and class vectors are given; it must be one of the two");
+    if (takes_labels && !by_vectors && labels.size() != batch)
       fail(std::to_string(labels.size()) + " class labels for a batch of " + std::to_string(batch) +
            ", must be one for each sample");
     for (const int label : labels) embedding_.check_label(label);
 
-    const bool takes_vectors = kind == ClassEmbedding::identity;
+    const bool takes_vectors = kind == ClassEmbedding::identity || by_vectors;
     const std::size_t wanted =
         takes_vectors ? batch * static_cast<std::size_t>(embedding_.width()) : 0;
     if (class_vectors.size() != wanted)
@@ -245,6 +258,7 @@ class Unet2d<Scalar>::Implementation {
   std::vector<UpBlock<Scalar>> up_;
   GroupNorm<Scalar> norm_out_;
   Conv2d<Scalar> conv_out_;
+  AttentionHook<Scalar> hook_;
   std::unique_ptr<Eigen::ThreadPool> pool_;
   std::vector<Workspace<Scalar>> workspaces_;
 };
@@ -296,6 +310,16 @@ template <class Scalar>
 void Unet2d<Scalar>::call_with_class_vectors(const Batch& x, double t,
                                              std::span<const Scalar> class_vectors, Batch& out) {
   implementation_->run(x, std::span(&t, 1), {}, class_vectors, out);
+}
+
+template <class Scalar>
+std::vector<Scalar> Unet2d<Scalar>::class_vector(int label) const {
+  return implementation_->class_vector(label);
+}
+
+template <class Scalar>
+void Unet2d<Scalar>::set_attention_hook(AttentionHook<Scalar> hook) {
+  implementation_->set_attention_hook(std::move(hook));
 }
 
 template class Unet2d<float>;

@@ -1,6 +1,7 @@
 #ifndef DIFFUSION_EXAMPLES_NN_UNET2D_HPP
 #define DIFFUSION_EXAMPLES_NN_UNET2D_HPP
 
+#include "attention_hook.hpp"
 #include "safetensors.hpp"
 #include "unet2d_config.hpp"
 
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace nn {
 
@@ -61,10 +63,20 @@ class Unet2d {
   void operator()(const Batch& x, std::span<const double> t, std::span<const int> labels,
                   Batch& out);
 
-  /// For a network with class_embed_type "identity": a vector for each sample, [batch,
-  /// time_embedding_dim] in C order, added to the time embedding.
+  /// For a network with class_embed_type "identity", and in place of labels for one with a table
+  /// of classes: a vector for each sample, [batch, time_embedding_dim] in C order, added to the
+  /// time embedding.
   void call_with_class_vectors(const Batch& x, double t, std::span<const Scalar> class_vectors,
                                Batch& out);
+
+  /// The vector that stands for a class, time_embedding_dim numbers: one between two of them is a
+  /// class in between.
+  /// @throws std::runtime_error if the network has no table of classes, or not this one
+  std::vector<Scalar> class_vector(int label) const;
+
+  /// From now on `hook` is shown the attention probabilities of every call and may replace them; an
+  /// empty one ends that. Without a hook nothing is spent on it. Not to be set during a call.
+  void set_attention_hook(AttentionHook<Scalar> hook);
 
  private:
   class Implementation;

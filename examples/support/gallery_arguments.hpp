@@ -21,6 +21,10 @@ struct GalleryArguments {
 std::optional<int> read_gallery_arguments(int argc, char** argv, const std::string& program,
                                           const std::string& does, GalleryArguments& arguments);
 
+/// The same for a program without a network, which takes only --output FILE and --help.
+std::optional<int> read_output_argument(int argc, char** argv, const std::string& program,
+                                        const std::string& does, std::string& output);
+
 }  // namespace examples
 
 #endif  // DIFFUSION_EXAMPLES_GALLERY_ARGUMENTS_HPP
