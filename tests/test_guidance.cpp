@@ -179,7 +179,7 @@ TEST_CASE("The calls: how many, on what batch, with which conditions and branch"
     return calls;
   };
   const Call with{3, 1, {5, 6, 7}}, without{3, 0, {-1, -1, -1}};
-  CHECK(ask(2, GuidanceCalls::separate) == std::vector<Call>{with, without});
+  CHECK(ask(2, GuidanceCalls::separate) == std::vector<Call>{without, with});
   CHECK(ask(2, GuidanceCalls::joined) == std::vector<Call>{{6, 0, {-1, -1, -1, 5, 6, 7}}});
   CHECK(ask(1, GuidanceCalls::separate) == std::vector<Call>{with});
   CHECK(ask(1, GuidanceCalls::joined) == std::vector<Call>{with});

@@ -132,9 +132,10 @@ inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::Diffuser
   if (set.is_null()) {
     for (int t = config.train_timesteps - 1; t >= 0; --t) run.timesteps.push_back(t);
   } else {
-    require_keys(set, "set_timesteps",
-                 {"num_inference_steps", "timesteps", "sigmas", "mu", "strength",
-                  "original_inference_steps", "max_timesteps", "intermediate_timesteps"});
+    require_keys(
+        set, "set_timesteps",
+        {"num_inference_steps", "timesteps", "sigmas", "mu", "strength", "original_inference_steps",
+         "max_timesteps", "intermediate_timesteps", "jump_length", "jump_n_sample"});
     const auto has = [&](const char* key) { return set.contains(key) && !set.at(key).is_null(); };
     if (has("num_inference_steps")) run.steps = set.at("num_inference_steps");
     if (has("timesteps")) run.timesteps = numbers(set.at("timesteps"));
@@ -142,6 +143,8 @@ inline diffusion::DiffusersRun run_of(const Json& one, const diffusion::Diffuser
     if (has("mu")) run.mu = number(set.at("mu"));
     if (has("strength")) run.strength = number(set.at("strength"));
     if (has("original_inference_steps")) run.original_steps = set.at("original_inference_steps");
+    run.jump_length = set.value("jump_length", run.jump_length);
+    run.jump_n_sample = set.value("jump_n_sample", run.jump_n_sample);
     if (has("max_timesteps")) run.max_timestep = number(set.at("max_timesteps"));
     if (set.contains("intermediate_timesteps"))  // null is not the default
       run.intermediate_timestep =

@@ -1,7 +1,9 @@
 #ifndef DIFFUSION_TESTS_GOLDEN_CHECK_LOOPS_HPP
 #define DIFFUSION_TESTS_GOLDEN_CHECK_LOOPS_HPP
 
+#include <diffusion/edit/inpaint.hpp>
 #include <diffusion/forward/forward_diffusion.hpp>
+#include <diffusion/noise/philox.hpp>
 #include <diffusion/noise/recorded.hpp>
 #include <diffusion/plan/print.hpp>
 #include <diffusion/sampling/sample.hpp>
@@ -118,16 +120,43 @@ inline std::string describe(const diffusion::PlanView& plan, int stage,
               " f, eps = ", c.p, " x + ", c.q, " f\n");
 }
 
+/// The same where entry i of the reference's loop is the plan's step i, of one or many stages that
+/// draw once each.
+inline Trajectory by_step(const diffusion::SamplingPlan& plan, Trajectory expected) {
+  std::vector<int> first, last;  // stage of each step
+  for (int i = 0; i < plan.size(); ++i) {
+    if (i == 0 || plan[i].step != plan[i - 1].step) first.push_back(i);
+    last.resize(first.size());
+    last.back() = i;
+  }
+  for (int& step : expected.steps) step = last.at(static_cast<std::size_t>(step));
+  int before = -1, stage = 0;
+  for (int& step : expected.noise_steps) {
+    stage = step == before ? stage + 1 : first.at(static_cast<std::size_t>(step));
+    before = step;
+    step = stage;
+  }
+  return expected;
+}
+
+/// An edit that leaves everything as it is.
+struct NoEdit {
+  template <class Run, class T>
+  void edit_state(const Run&, T&) {}
+};
+
 /// Runs a plan from x, asking `ask(x, query, out)`, and compares every known stage: the predicted
-/// x0, the state, and how much noise was drawn.
-template <class Scalar, class Ask>
+/// x0, the state after `edit`, and how much noise was drawn.
+template <class Scalar, class Ask, class Edit = NoEdit>
 void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar> x,
                  const std::vector<Numbers>& noise, const diffusion::SampleOptions& options,
-                 const Trajectory& expected, const Ask& ask) {
+                 const Trajectory& expected, const Ask& ask, Edit edit = {}) {
   check.require(noise.size() == expected.noise_steps.size(),
                 "noise and noise_step have different lengths");
   diffusion::RecordedNoise recorded(noise);
   diffusion::Stepper run(plan, std::move(x), recorded, options);
+  if constexpr (requires { edit.edit_start(run, run.writable_state()); })
+    edit.edit_start(run, run.writable_state());
   std::size_t known = 0;
   while (!run.done()) {
     const int stage = run.stage_number();
@@ -154,6 +183,7 @@ void compare_run(Case& check, const diffusion::SamplingPlan& plan, Tensor<Scalar
 
     const std::size_t left = recorded.remaining();
     run.advance();
+    edit.edit_state(run, run.writable_state());
     const auto drawn = static_cast<std::ptrdiff_t>(left - recorded.remaining());
     const auto wanted = std::count(expected.noise_steps.begin(), expected.noise_steps.end(), stage);
     if (drawn != wanted)
@@ -227,10 +257,16 @@ void check_loop(Case& check, const Json& one) {
   expected.predicts_means = loop == "sde_ve" || loop == "sde_vp";
   if (run.s_churn > 0) expected.churned = churned_reading(one, config, run);
   if (loop == "sde_ve") expected = by_last_stage(expected, plan.size() / plan.steps());
-  compare_run(check, plan, std::move(x), tensors(one.at("noise")), options_of(config), expected,
-              [&](const Tensor<Scalar>& z, const diffusion::Query& query, Tensor<Scalar>& out) {
-                model(z, query.t, out);
-              });
+  const auto ask = [&](const Tensor<Scalar>& z, const diffusion::Query& query,
+                       Tensor<Scalar>& out) { model(z, query.t, out); };
+  const auto noise = tensors(one.at("noise"));
+  if (loop != "repaint")
+    return compare_run(check, plan, std::move(x), noise, options_of(config), expected, ask);
+  const Shape shape = shape_of(one.at("shape"));
+  const auto known = [&](const char* name) { return tensor<Scalar>(numbers(one.at(name)), shape); };
+  compare_run(check, plan, std::move(x), noise, options_of(config), by_step(plan, expected), ask,
+              diffusion::Inpaint(known("original_image"), known("mask"), diffusion::PhiloxNoise{0},
+                                 diffusion::KnownNoise::draw));
 }
 
 inline void run_loop(Report& report, const Json& one) {

@@ -11,6 +11,7 @@
 #include <diffusion/interop/diffusers/minimax_class.hpp>
 #include <diffusion/interop/diffusers/pndm_classes.hpp>
 #include <diffusion/interop/diffusers/prior_classes.hpp>
+#include <diffusion/interop/diffusers/repaint_class.hpp>
 #include <diffusion/interop/diffusers/sde_classes.hpp>
 #include <diffusion/interop/diffusers/unipc_sa_classes.hpp>
 #include <diffusion/interop/diffusers/video_classes.hpp>
@@ -89,6 +90,7 @@ inline constexpr DiffusersClass diffusers_classes[] = {
     {"CogVideoXDPMScheduler", read_cogvideox_dpm},
     {"ScoreSdeVeScheduler", read_ve_sde},
     {"ScoreSdeVpScheduler", read_vp_sde},
+    {"RePaintScheduler", read_repaint},
     {"MiniMaxH3Scheduler", read_minimax},
 };
 

@@ -76,6 +76,8 @@ struct DiffusersRun {
   double s_tmax = detail::largest_finite;  ///< ... to this
   double s_noise = 1;                      ///< factor on the noise that is added
   int order = 4;                           ///< LMS: order of the method
+  int jump_length = 10;                    ///< RePaint: steps that a jump goes back, >= 1
+  int jump_n_sample = 10;                  ///< RePaint: how often each stretch is sampled, >= 1
 };
 
 /// In which precision the reference's tables are made; weights are always worked out in double.

@@ -36,7 +36,6 @@ inline constexpr UnsupportedClass unsupported_classes[] = {
     {"HeliosScheduler", changes_resolution, "UniPCMultistepScheduler"},
     {"HeliosDMDScheduler", changes_resolution, "FlowMatchEulerDiscreteScheduler"},
     {"KarrasVeScheduler", "diffusers has withdrawn it", "EDMEulerScheduler"},
-    {"RePaintScheduler", "it is DDPM that repeats steps around a known picture", "DDPMScheduler"},
 };
 
 /// Flax's classes are PyTorch's with another first syllable; pipelines read them as such.
