@@ -1,5 +1,6 @@
 // sample-images: pictures from a trained network in a folder as diffusers saves them.
 #include <diffusion/diffusion.hpp>
+#include <diffusion/interop/diffusers_config.hpp>
 #include <diffusion/samplers/sampler_by_name.hpp>
 #include <support/command_line.hpp>
 #include <support/gif.hpp>
@@ -62,7 +63,7 @@ void declare(CLI::App& app, Arguments& arguments) {
       "Karras\" (docs/samplers.md); default: the folder's scheduler");
   app.add_option("--steps", arguments.steps,
                  "steps, 1 to the training timesteps; default: all for ddpm, 50 for ddim and the "
-                 "folder's own scheduler, 20 for a sampler by name")
+                 "folder's own scheduler (4 for a distilled one), 20 for a sampler by name")
       ->type_name("INT");
   app.add_option("--spacing", arguments.spacing, "of the timesteps; default: the folder's")
       ->check(CLI::IsMember(examples::keys(examples::spacing_names())));
@@ -217,15 +218,34 @@ diffusion::SamplingPlan named_plan(const Arguments& arguments, const DiffusersCo
       .plan(steps_of(arguments, config, 20));
 }
 
+/// Whether the network was distilled for certain timesteps, as those of LCM are.
+bool distilled(const DiffusersConfig& config) {
+  return config.resolved.contains("original_inference_steps");
+}
+
+/// Whether the sampler asked for by name is the one for which the folder's network was distilled:
+/// then the folder knows the timesteps.
+bool names_the_distilled(const Arguments& arguments, const DiffusersConfig& config) {
+  namespace detail = diffusion::detail;
+  const auto* named =
+      detail::entry_named(diffusion::sampler_names(), detail::plain_name(*arguments.sampler));
+  return named && distilled(config) && named->diffusers == config.class_name;
+}
+
 /// The folder's sampler with what the command line overrules.
 diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& config) {
-  if (by_name(arguments)) return named_plan(arguments, config);
+  if (by_name(arguments) && !names_the_distilled(arguments, config))
+    return named_plan(arguments, config);
+  if (arguments.spacing && distilled(config))
+    throw std::invalid_argument("--spacing: " + config.class_name +
+                                " of the folder takes the timesteps of its distillation");
   const auto require_key = [&](const char* option, const char* key) {
     if (!config.resolved.contains(key))
       throw std::invalid_argument(std::string(option) + ": " + config.class_name +
                                   " of the folder has no " + key + "; name a --sampler");
   };
   const bool ddim = config.class_name.starts_with("DDIM");
+  const bool ddpm = config.class_name.starts_with("DDPM");
   if (arguments.eta && !ddim)
     throw std::invalid_argument("--eta belongs to ddim; " + config.class_name + " has none");
   const bool quadratic = arguments.spacing == "quadratic";
@@ -238,7 +258,8 @@ diffusion::SamplingPlan plan_of(const Arguments& arguments, DiffusersConfig& con
                  .with("thresholding", false);
   }
   diffusion::DiffusersRun run;
-  run.steps = steps_of(arguments, config, config.class_name.starts_with("DDPM") ? 1'000'000 : 50);
+  const int otherwise = distilled(config) ? 4 : ddpm ? 1'000'000 : 50;
+  run.steps = steps_of(arguments, config, otherwise);
   run.eta = arguments.eta.value_or(0);
   run.use_clipped_model_output = arguments.clip == "rederived";
   if (!quadratic) return config.plan<float>(run);

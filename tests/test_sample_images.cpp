@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -19,7 +20,9 @@
 namespace {
 
 const std::string model = std::string(DIFFUSION_MODELS_DIR) + "/digits-and-clothing";
+const std::string student = model + "-lcm";
 const std::string pictures = std::string(DIFFUSION_TEST_DATA) + "/pictures/";
+const std::string student_pictures = std::string(DIFFUSION_TEST_DATA) + "/lcm-pictures/";
 
 Outcome run(const std::string& arguments) { return run_program("sample-images", arguments); }
 
@@ -68,20 +71,19 @@ void check_refused(const BadRow& row) {
   for (const std::string& part : row.says) CHECK_THAT(outcome.said, contains(part));
 }
 
-}  // namespace
-
-TEST_CASE("the same seed gives the same pictures as in Python") {
-  std::ifstream stream(pictures + "cases.json");
+/// Runs the cases that were recorded in a folder; `named`: with the sampler that they name.
+void check_like_python(const std::string& network, const std::string& recorded, bool named) {
+  std::ifstream stream(recorded + "cases.json");
   const auto cases = nlohmann::json::parse(stream).at("cases");
-  REQUIRE(cases.size() >= 5);
+  REQUIRE(cases.size() >= 4);
   const std::size_t checked = std::min<std::size_t>(cases.size(), DIFFUSION_REFERENCE_PICTURES);
   for (std::size_t i = 0; i < checked; ++i) {
     const auto& expected = cases[i];
     const auto file = expected.at("file").get<std::string>();
     INFO(file);
     const Scratch output("pictures.npy");
-    std::string arguments = model + " --noise torch-cpu --sampler " +
-                            expected.at("sampler").get<std::string>() + " --output " + output.path;
+    std::string arguments = network + " --noise torch-cpu --output " + output.path;
+    if (named) arguments += " --sampler " + expected.at("sampler").get<std::string>();
     for (const char* key : {"steps", "class", "count", "seed", "guidance"})
       arguments += std::string(" --") + key + " " + expected.at(key).dump();
     if (expected.at("sampler") == "ddim") arguments += " --eta " + expected.at("eta").dump();
@@ -89,9 +91,41 @@ TEST_CASE("the same seed gives the same pictures as in Python") {
     INFO(outcome.said);
     REQUIRE(outcome.code == 0);
     CHECK(
-        largest_difference(examples::read_npy(output.path), examples::read_npy(pictures + file)) <=
+        largest_difference(examples::read_npy(output.path), examples::read_npy(recorded + file)) <=
         expected.at("tolerance").get<double>());
   }
+}
+
+}  // namespace
+
+TEST_CASE("the same seed gives the same pictures as in Python") {
+  check_like_python(model, pictures, true);
+}
+
+TEST_CASE("the distilled student gives the pictures of Python's LCMScheduler") {
+  SECTION("by the name of its sampler") { check_like_python(student, student_pictures, true); }
+  SECTION("by its folder") { check_like_python(student, student_pictures, false); }
+}
+
+TEST_CASE("a distilled folder knows its timesteps") {
+  const Scratch four("four.npy"), unnamed("unnamed.npy");
+  REQUIRE(run(student + " --class 0 --sampler LCM --steps 4 --output " + four.path).code == 0);
+  REQUIRE(run(student + " --class 0 --output " + unnamed.path).code == 0);
+  CHECK(largest_difference(examples::read_npy(four.path), examples::read_npy(unnamed.path)) == 0);
+  const BadRow rows[] = {
+      {student + " --spacing linspace", {"--spacing", "distillation"}},
+      {student + " --sampler lcm --spacing linspace", {"--spacing", "distillation"}},
+      {student + " --sampler lcm --steps 51", {"51", "50"}},
+  };
+  for (const BadRow& row : rows) check_refused(row);
+}
+
+TEST_CASE("the distilled folder is small") {
+  std::uintmax_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(student))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  CHECK(bytes > 1'000'000);
+  CHECK(bytes <= 4'000'000);
 }
 
 TEST_CASE("a picture does not depend on those beside it, nor on threads") {

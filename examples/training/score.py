@@ -8,7 +8,9 @@ this classifier's features in place of Inception's: compare it only with scores 
     python3 score.py --classifier classifier.pt --data data                  train the classifier
     python3 score.py --classifier classifier.pt --model FOLDER               sample and score
     python3 score.py --classifier classifier.pt --model FOLDER --clip-rules  compare clipping rules
+    python3 score.py --classifier classifier.pt --model FOLDER --steps 1,2,4,8   compare steps
     python3 score.py --classifier classifier.pt --pictures a.npy b.npy       score files
+    python3 score.py --data data --model FOLDER --errors     errors of eps or v, and of x0
 
 A file of pictures is float32 [count, 1, 28, 28] in the range of [-1, 1], all of one class after
 another; the files are joined in the order given. Sampling seeds class c with --seed + c, one
@@ -152,37 +154,76 @@ class Judge:
 
 def load_model(folder, device):
     """The network and the scheduler of a diffusers folder, in float32."""
-    from diffusers import DDIMScheduler, UNet2DModel
+    import diffusers
 
     folder = Path(folder)
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} holds no model_index.json: it is no model folder")
-    network = UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
-    return network.float().eval().to(device), DDIMScheduler.from_pretrained(folder / "scheduler")
+    network = diffusers.UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    scheduler = getattr(diffusers, config["_class_name"]).from_pretrained(folder / "scheduler")
+    return network.float().eval().to(device), scheduler
+
+
+def distilled(scheduler):
+    """Whether the folder is a student's: guidance is in the network, and every step draws noise."""
+    return type(scheduler).__name__ == "LCMScheduler"
 
 
 @torch.no_grad()
 def sample(network, scheduler, classes, per_class, seed, steps, guidance, **step_options):
-    """DDIM pictures, all of one class after another; class c starts from the seed `seed + c`."""
+    """Guided pictures, per_class of each class in turn; class c starts from seed + c."""
     device = next(network.parameters()).device
-    shape = (per_class, 1, 28, 28)
-    starts = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + label))
-              for label in classes]
-    labels = torch.tensor(classes).repeat_interleave(per_class)
+    side, channels = network.config.sample_size, network.config.in_channels
+    generators = [torch.Generator().manual_seed(seed + label) for label in classes]
+    starts = [torch.randn(per_class, channels, side, side, generator=generator)
+              for generator in generators]
     null_class = network.config.num_class_embeds - 1
-    scheduler.set_timesteps(steps)
+    if distilled(scheduler):  # noise of the steps from the generator of the class: one at a time
+        groups = [(start, torch.full((per_class,), label), {"generator": generator})
+                  for start, label, generator in zip(starts, classes, generators)]
+    else:
+        labels = torch.tensor(classes).repeat_interleave(per_class)
+        groups = [(x, label, step_options)
+                  for x, label in zip(torch.cat(starts).split(2000), labels.split(2000))]
     pictures = []
-    for x, label in zip(torch.cat(starts).split(2000), labels.split(2000)):
+    for x, label, options in groups:
         x, label = x.to(device), label.to(device)
         none = torch.full_like(label, null_class)
+        scheduler.set_timesteps(steps)
         for t in scheduler.timesteps:
-            eps = network(x, t, class_labels=label).sample
+            answer = network(x, t, class_labels=label).sample
             if guidance != 1:
                 unconditional = network(x, t, class_labels=none).sample
-                eps = unconditional + guidance * (eps - unconditional)
-            x = scheduler.step(eps, t, x, **step_options).prev_sample
+                answer = unconditional + guidance * (answer - unconditional)
+            x = scheduler.step(answer, t, x, **options).prev_sample
         pictures.append(x.cpu())
     return torch.cat(pictures)
+
+
+def percent(result, name):
+    return f"{100 * result[name]:.1f} %" if name in result else "-"
+
+
+def compare_steps(judge, options, record):
+    """A row for each number of steps, from the same seeds."""
+    network, scheduler = load_model(options.model, options.device)
+    guidance = chosen_guidance(options, scheduler)
+    print("| steps | digits | clothing | Frechet distance |")
+    print("|---:|---:|---:|---:|", flush=True)
+    for steps in options.steps:
+        pictures = sample(network, scheduler, options.classes, options.per_class, options.seed,
+                          steps, guidance)
+        result = judge.score(pictures, options.classes)
+        print(f"| {steps} | {percent(result, 'digits')} | {percent(result, 'clothing')} | "
+              f"{result['frechet']:.1f} |", flush=True)
+        record({"guidance": guidance, "steps": steps, **result})
+
+
+def chosen_guidance(options, scheduler):
+    if options.guidance is not None:
+        return options.guidance
+    return 1.0 if distilled(scheduler) else 2.0
 
 
 def compare_clip_rules(judge, options, record):
@@ -190,18 +231,38 @@ def compare_clip_rules(judge, options, record):
     network, scheduler = load_model(options.model, options.device)
     print("| guidance | steps | rule | digits | clothing | Frechet distance |")
     print("|---:|---:|:---|---:|---:|---:|", flush=True)
-    for guidance in (options.guidance, 1.0):
+    for guidance in (chosen_guidance(options, scheduler), 1.0):
         for steps in (10, 20, 50):
             for rule, (config, step_options) in CLIP_RULES.items():
                 chosen = scheduler.from_config(scheduler.config, **config)
                 pictures = sample(network, chosen, options.classes, options.per_class,
                                   options.seed, steps, guidance, **step_options)
                 result = judge.score(pictures, options.classes)
-                rates = [f"{100 * result[name]:.1f} %" if name in result else "-"
-                         for name in ("digits", "clothing")]
-                print(f"| {guidance:g} | {steps} | {rule} | {rates[0]} | {rates[1]} | "
-                      f"{result['frechet']:.2f} |", flush=True)
+                print(f"| {guidance:g} | {steps} | {rule} | {percent(result, 'digits')} | "
+                      f"{percent(result, 'clothing')} | {result['frechet']:.2f} |", flush=True)
                 record({"guidance": guidance, "steps": steps, "rule": rule, **result})
+
+
+@torch.no_grad()
+def prediction_errors(options):
+    """Root mean square errors of a network's answers on real test pictures, and of x0 from them."""
+    network, scheduler = load_model(options.model, options.device)
+    kind = {"epsilon": "eps", "v_prediction": "v"}[scheduler.config.prediction_type]
+    pictures, labels = data_set.load(options.data, "t10k")
+    generator = torch.Generator().manual_seed(options.seed)
+    chosen = torch.randperm(len(labels), generator=generator)[:50 * len(options.classes)]
+    x0, label = data_set.to_unit_range(pictures[chosen]), labels[chosen]
+    noise = torch.randn(x0.shape, generator=generator)
+    print(f"| t | sigma / alpha | error of {kind} | error of x0 |\n|---:|---:|---:|---:|")
+    for t in (999, 979, 939, 879, 759, 499, 259, 139):
+        product = scheduler.alphas_cumprod[t].double()
+        alpha, sigma = float(product.sqrt()), float((1 - product).sqrt())
+        state = (alpha * x0 + sigma * noise).to(options.device)
+        answer = network(state, t, class_labels=label.to(options.device)).sample.cpu()
+        target, factor = (noise, sigma / alpha) if kind == "eps" else (alpha * noise - sigma * x0,
+                                                                       sigma)
+        error = float((answer - target).square().mean().sqrt())
+        print(f"| {t} | {sigma / alpha:.2f} | {error:.4f} | {factor * error:.3f} |", flush=True)
 
 
 def parse_classes(text):
@@ -215,21 +276,30 @@ def parse_classes(text):
     return classes
 
 
+def parse_steps(text):
+    return [int(part) for part in text.split(",")]
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--classifier", required=True, help="the classifier's file, made if it does not exist")
+    add("--classifier", default="classifier.pt",
+        help="the classifier's file, made if it does not exist (default: %(default)s)")
     add("--data", help="folder made by get_data.sh, needed to train the classifier")
     add("--epochs", type=int, default=12, help="training of the classifier (default: %(default)s)")
     add("--pictures", nargs="+", help="files of pictures to score")
     add("--model", help="diffusers folder to sample from")
     add("--classes", type=parse_classes, default="0-19", help="default: %(default)s")
     add("--per-class", type=int, default=100, help="pictures a class (default: %(default)s)")
-    add("--steps", type=int, default=50, help="DDIM steps (default: %(default)s)")
-    add("--guidance", type=float, default=2.0, help="u + g (c - u) (default: %(default)s)")
+    add("--steps", type=parse_steps, default="50",
+        help="steps, or a list such as 1,2,4,8: a table (default: %(default)s)")
+    add("--guidance", type=float,
+        help="u + g (c - u) (default: 2; 1 for a student, whose guidance is in the network)")
     add("--seed", type=int, default=1000, help="class c takes seed + c (default: %(default)s)")
     add("--clip-rules", action="store_true", help="compare the three rules of clipping")
+    add("--errors", action="store_true",
+        help="instead of sampling, errors of the network on real test pictures; needs --data")
     add("--save-pictures", metavar="FILE.npy", help="keep the sampled pictures")
     add("--json", metavar="FILE", help="also write the scores as JSON")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
@@ -271,6 +341,9 @@ def print_score(result):
 def main():
     options = parse_arguments()
     torch.backends.cudnn.allow_tf32 = False
+    if options.errors:
+        prediction_errors(options)
+        return
     judge = load_judge(options)
     results = []
 
@@ -285,10 +358,12 @@ def main():
         print_score(results[-1])
     elif options.model and options.clip_rules:
         compare_clip_rules(judge, options, record)
+    elif options.model and len(options.steps) > 1:
+        compare_steps(judge, options, record)
     elif options.model:
         network, scheduler = load_model(options.model, options.device)
         pictures = sample(network, scheduler, options.classes, options.per_class, options.seed,
-                          options.steps, options.guidance)
+                          options.steps[0], chosen_guidance(options, scheduler))
         if options.save_pictures:
             numpy.save(options.save_pictures, pictures.numpy())
         record(judge.score(pictures, options.classes))

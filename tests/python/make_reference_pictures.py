@@ -1,6 +1,8 @@
 """Makes the Python side of "same seed, same picture": pictures that sample-images must repeat.
 
     python3 make_reference_pictures.py                      all cases, into tests/data/pictures
+    python3 make_reference_pictures.py --student            those of the distilled network, into
+                                                            tests/data/lcm-pictures
     python3 make_reference_pictures.py --output FOLDER --seed 3 --class 7 --guidance 2    one case
 
 The start is torch.randn of one CPU generator, which also gives the scheduler its noise; the
@@ -17,10 +19,10 @@ from pathlib import Path
 
 import numpy
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, LCMScheduler, UNet2DModel
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULERS = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}
+SCHEDULERS = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "lcm": LCMScheduler}
 DEFAULT = {"sampler": "ddim", "steps": 50, "class": 0, "count": 1, "seed": 0, "guidance": 1.0,
            "eta": 0.0}
 CASES = [
@@ -34,6 +36,12 @@ CASES = [
     {"class": 2, "count": 2, "seed": 9, "guidance": 2.0, "sampler": "ddpm"},
     {"class": 5, "count": 1, "seed": 7, "sampler": "ddpm", "steps": 1000},
     {"class": 16, "count": 1, "seed": 8, "eta": 1.0, "steps": 1000},
+]
+STUDENT_CASES = [
+    {"class": 3, "count": 1, "seed": 0, "sampler": "lcm", "steps": 4},
+    {"class": 7, "count": 1, "seed": 2, "sampler": "lcm", "steps": 1},
+    {"class": 18, "count": 2, "seed": 1, "sampler": "lcm", "steps": 8},
+    {"class": 15, "count": 3, "seed": 3, "sampler": "lcm", "steps": 3},
 ]
 
 
@@ -87,10 +95,9 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", type=Path, default=ROOT / "examples" / "models" / "digits-and-clothing",
-        help="diffusers folder (default: the bundled model)")
-    add("--output", type=Path, default=ROOT / "tests" / "data" / "pictures",
-        help="folder of the files (default: tests/data/pictures)")
+    add("--student", action="store_true", help="the bundled distilled model and its cases")
+    add("--model", type=Path, help="diffusers folder (default: the bundled model)")
+    add("--output", type=Path, help="folder of the files (default: tests/data/pictures)")
     add("--sampler", choices=SCHEDULERS, help="default: ddim")
     add("--steps", type=int, help="default: 50")
     add("--class", type=int, help="default: 0")
@@ -100,12 +107,16 @@ def parse_arguments():
     add("--eta", type=float, help="noise of DDIM (default: 0)")
     options = vars(parser.parse_args())
     given = {name: options[name] for name in DEFAULT if options[name] is not None}
-    return options["model"], options["output"], given
+    student = options["student"]
+    model = "digits-and-clothing-lcm" if student else "digits-and-clothing"
+    model = options["model"] or ROOT / "examples" / "models" / model
+    output = options["output"] or ROOT / "tests" / "data" / (
+        "lcm-pictures" if student else "pictures")
+    return model, output, [given] if given else STUDENT_CASES if student else CASES, not given
 
 
 def main():
-    model, output, given = parse_arguments()
-    cases = [given] if given else CASES
+    model, output, cases, complete = parse_arguments()
     network, scheduler_config = load_model(model)
     output.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -116,7 +127,7 @@ def main():
         tolerance = 1e-2 if case["steps"] >= 1000 else 1e-3
         listed.append({"file": name, **case, "tolerance": tolerance})
         print(f"{number} of {len(cases)}: {output / name}", flush=True)
-    if not given:
+    if complete:
         (output / "cases.json").write_text(json.dumps({"cases": listed}, indent=1) + "\n")
 
 
