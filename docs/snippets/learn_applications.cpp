@@ -1,4 +1,5 @@
-// docs/learn/applications.md: image to image, inversion, and a clip, on data of a known kind.
+// docs/learn/applications.md, docs/learn/video.md: image to image, inversion, and a clip, on data of
+// a known kind.
 #include <diffusion/denoiser/exact/exact_denoiser.hpp>
 #include <diffusion/diffusion.hpp>
 

@@ -3,11 +3,24 @@
 
 /// Everything that needs Eigen alone. A convenience: each header below stands by itself.
 #include <diffusion/denoiser/denoiser.hpp>
+#include <diffusion/denoiser/estimate.hpp>
 #include <diffusion/denoiser/prediction_type.hpp>
 #include <diffusion/denoiser/query.hpp>
 #include <diffusion/denoiser/raw_denoiser.hpp>
 #include <diffusion/denoiser/thresholding.hpp>
 #include <diffusion/denoiser/timestep_embedding.hpp>
+#include <diffusion/denoiser/vector_jacobian.hpp>
+#include <diffusion/denoiser/wrapped.hpp>
+#include <diffusion/edit/ddpm_inversion.hpp>
+#include <diffusion/edit/differential.hpp>
+#include <diffusion/edit/ilvr.hpp>
+#include <diffusion/edit/image_to_image.hpp>
+#include <diffusion/edit/inpaint.hpp>
+#include <diffusion/edit/interpolation.hpp>
+#include <diffusion/edit/inversion.hpp>
+#include <diffusion/edit/inversion_loop.hpp>
+#include <diffusion/edit/known_picture.hpp>
+#include <diffusion/edit/repaint.hpp>
 #include <diffusion/error.hpp>
 #include <diffusion/forward/bound_terms.hpp>
 #include <diffusion/forward/diagonal_gaussian.hpp>
@@ -17,7 +30,29 @@
 #include <diffusion/forward/loss_weighting.hpp>
 #include <diffusion/forward/normal_distribution.hpp>
 #include <diffusion/forward/variational_bound.hpp>
+#include <diffusion/guidance/arithmetic.hpp>
+#include <diffusion/guidance/asking.hpp>
+#include <diffusion/guidance/autoguidance.hpp>
+#include <diffusion/guidance/cfg_plus_plus.hpp>
 #include <diffusion/guidance/classifier_free.hpp>
+#include <diffusion/guidance/classifier_guidance.hpp>
+#include <diffusion/guidance/composed.hpp>
+#include <diffusion/guidance/conditions.hpp>
+#include <diffusion/guidance/frequency_decoupled.hpp>
+#include <diffusion/guidance/guidance.hpp>
+#include <diffusion/guidance/image_text.hpp>
+#include <diffusion/guidance/laplacian_pyramid.hpp>
+#include <diffusion/guidance/loss_guidance.hpp>
+#include <diffusion/guidance/magnitude_aware.hpp>
+#include <diffusion/guidance/options.hpp>
+#include <diffusion/guidance/perturbed.hpp>
+#include <diffusion/guidance/projected.hpp>
+#include <diffusion/guidance/rule.hpp>
+#include <diffusion/guidance/slices.hpp>
+#include <diffusion/guidance/tangential.hpp>
+#include <diffusion/guidance/zero_star.hpp>
+#include <diffusion/latent/codec.hpp>
+#include <diffusion/latent/tiling.hpp>
 #include <diffusion/likelihood/flow_path.hpp>
 #include <diffusion/likelihood/ode_likelihood.hpp>
 #include <diffusion/likelihood/runge_kutta.hpp>
@@ -58,6 +93,12 @@
 #include <diffusion/samplers/unipc.hpp>
 #include <diffusion/sampling/adaptive.hpp>
 #include <diffusion/sampling/sample.hpp>
+#include <diffusion/sampling/sliced.hpp>
+#include <diffusion/sampling/sliced_core.hpp>
+#include <diffusion/sampling/sliced_levels.hpp>
+#include <diffusion/sampling/sliced_map.hpp>
+#include <diffusion/sampling/sliced_schedule.hpp>
+#include <diffusion/sampling/sliced_stepper.hpp>
 #include <diffusion/schedule/beta_quantile.hpp>
 #include <diffusion/schedule/clipped_cosine.hpp>
 #include <diffusion/schedule/continuous.hpp>
@@ -69,5 +110,19 @@
 #include <diffusion/tensor/device.hpp>
 #include <diffusion/tensor/state.hpp>
 #include <diffusion/version.hpp>
+#include <diffusion/video/boxes.hpp>
+#include <diffusion/video/continuation.hpp>
+#include <diffusion/video/forcing.hpp>
+#include <diffusion/video/frame_layout.hpp>
+#include <diffusion/video/frames.hpp>
+#include <diffusion/video/free_init.hpp>
+#include <diffusion/video/free_noise.hpp>
+#include <diffusion/video/frequency_mix.hpp>
+#include <diffusion/video/lookahead.hpp>
+#include <diffusion/video/noise_priors.hpp>
+#include <diffusion/video/rolling.hpp>
+#include <diffusion/video/rollout.hpp>
+#include <diffusion/video/window_plan.hpp>
+#include <diffusion/video/windows.hpp>
 
 #endif  // DIFFUSION_DIFFUSION_HPP
