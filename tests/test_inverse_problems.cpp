@@ -157,7 +157,7 @@ Method predicted_ddnm_plus(const Dense& p, const Propagation& law) {
                 if (noise.isZero(0)) return;
                 directions(s, [&](const Vector& v, double tau, double a, double w, double) {
                   const double taken = std::min(w, a * tau);
-                  const double left = std::sqrt(w * w - taken * taken) / w;
+                  const double left = std::sqrt(std::max(0.0, (w - taken) * (w + taken))) / w;
                   x += (left - 1) * v * (v.transpose() * noise);
                 });
               }};

@@ -168,7 +168,7 @@ std::vector<Row> rows() {
                              CfgPlusPlusRule{{.scale = 0.5}}, [](const Stage& s) {
                                const double noise = s.at.sigma * s.to.alpha;
                                const double step = noise - s.to.sigma * s.at.alpha;
-                               return step == 0 ? 0.5 : 0.5 * noise / step;
+                               return std::abs(step) < 1e-12 * noise ? 0.5 : 0.5 * noise / step;
                              }));
   rows.push_back(other_rule("CFG-Zero*", ZeroStarRule{{.scale = 2}}));
   rows.push_back(linear_rule("APG, eta = 1", "u + g (c - u)",

@@ -3,6 +3,8 @@
 
 #include <diffusion/guidance/classifier_free.hpp>
 
+#include <cmath>
+
 namespace diffusion {
 
 /// The scale g with which classifier-free guidance takes the step of CFG++ from the level `at` to
@@ -10,7 +12,8 @@ namespace diffusion {
 /// no such step: lambda itself.
 inline double cfg_plus_plus_scale(double lambda, const Knot& at, const Knot& to) {
   const double noise = at.sigma * to.alpha, step = noise - to.sigma * at.alpha;
-  return step == 0 ? lambda : lambda * (noise / step);
+  constexpr double rounding = 1e-12;  // a fused multiply-add leaves some where nothing moves
+  return std::abs(step) <= rounding * noise ? lambda : lambda * (noise / step);
 }
 
 /// The rule of CFG++ (Chung et al. 2024, arXiv 2406.08070): a DDIM step whose x0 comes

@@ -77,10 +77,11 @@ class ClassifierFreeGuidance : public Guidance<Network, Condition, Rule> {
                                            detail::lists_of(std::move(without), std::move(with)),
                                            {{0}, {1}}, std::move(rule)) {}
 };
-// Deduced from the network, the conditions and what stands for none.
+/// Deduced from the network, the conditions and what stands for none.
 template <class Network, class Condition>
 ClassifierFreeGuidance(Network, std::vector<Condition>, Condition, GuidanceOptions = {})
     -> ClassifierFreeGuidance<Network, Condition, ClassifierFreeRule>;
+/// The same.
 template <class Network, class Condition>
 ClassifierFreeGuidance(Network, std::vector<Condition>, std::vector<Condition>,
                        GuidanceOptions = {})

@@ -105,12 +105,16 @@ class Dps {
   std::vector<double> move_;
 };
 
+/// Deduced from what it is made of.
 template <class A>
 Dps(InverseProblem<A>) -> Dps<A>;
+/// The same.
 template <class A>
 Dps(InverseProblem<A>, DpsOptions) -> Dps<A>;
+/// The same.
 template <class A, class J>
 Dps(InverseProblem<A>, J) -> Dps<A, J>;
+/// The same.
 template <class A, class J>
 Dps(InverseProblem<A>, J, DpsOptions) -> Dps<A, J>;
 
@@ -160,10 +164,13 @@ class DpsScore : public WrappedDenoiser<Inner> {
   double strength_;
 };
 
+/// Deduced from what it is made of.
 template <class Inner, class A>
 DpsScore(Inner, InverseProblem<A>) -> DpsScore<Inner, A>;
+/// The same.
 template <class Inner, class A, class J>
 DpsScore(Inner, InverseProblem<A>, J) -> DpsScore<Inner, A, J>;
+/// The same.
 template <class Inner, class A, class J>
 DpsScore(Inner, InverseProblem<A>, J, double) -> DpsScore<Inner, A, J>;
 

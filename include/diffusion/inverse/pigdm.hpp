@@ -116,12 +116,16 @@ class Pigdm : public WrappedDenoiser<Inner> {
   PigdmOptions options_;
 };
 
+/// Deduced from what it is made of.
 template <class Inner, class A>
 Pigdm(Inner, InverseProblem<A>, PigdmOptions) -> Pigdm<Inner, A>;
+/// The same.
 template <class Inner, class A>
 Pigdm(Inner, InverseProblem<A>) -> Pigdm<Inner, A>;
+/// The same.
 template <class Inner, class A, class J>
 Pigdm(Inner, InverseProblem<A>, J, PigdmOptions) -> Pigdm<Inner, A, J>;
+/// The same.
 template <class Inner, class A, class J>
 Pigdm(Inner, InverseProblem<A>, J) -> Pigdm<Inner, A, J>;
 
